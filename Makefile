@@ -1,0 +1,48 @@
+# Each target installs what it needs first (tools/setup: quick when all is there).
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ocicrypt-kms
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+FUZZ_SECONDS ?= 20
+
+.PHONY: build demo test lint deny docs features fuzz bench component
+
+build:
+	tools/setup build wasm
+	cargo build --release --locked -p ocicrypt-kms
+
+demo: build
+	tools/setup skopeo
+	example/demo $(TARGET)/release/ocicrypt-kms
+
+test: lint deny docs features fuzz
+	cargo test --locked --workspace --all-features
+
+lint:
+	tools/setup build wasm skopeo test
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-features --all-targets -- -D warnings
+
+# Not `advisories`: that database is fetched from the network, see CONTRIBUTING.md.
+deny:
+	tools/setup cargo-deny
+	cargo deny --locked check licenses bans sources
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps
+
+# Each service alone.
+features:
+	cargo test --locked -p ocicrypt-kms --no-default-features --features local --lib --bins
+
+fuzz:
+	tools/setup cargo-fuzz
+	fuzz/run $(FUZZ_SECONDS)
+
+bench: build
+	tools/setup bench
+	bench/startup $(TARGET)/release/ocicrypt-kms
+	bench/exchange
+
+component:
+	tools/setup build wasm
+	cargo run --locked --quiet -p ocicrypt-kms-guest-build -- component $(TARGET)/ocicrypt-kms-component.wasm

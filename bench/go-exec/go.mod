@@ -1,0 +1,3 @@
+module ocicrypt-kms/bench/go-exec
+
+go 1.22

@@ -1,0 +1,6 @@
+//! Stand-ins for key management services that can't run here, for tests and the demo.
+//!
+//! A fake answers as the real service does, on loopback, and is checked against the service's own client library: what
+//! it gets wrong, that library notices. It keeps nothing on disk and protects nothing.
+
+pub mod gcp;

@@ -1,0 +1,102 @@
+//! What the sandbox costs: a wrap and an unwrap with a local key, in a fresh instance of the component each, beside the same logic run
+//! natively. `bench/exchange` runs this and prints the ratios.
+
+use std::hint::black_box;
+
+use aes_kw::{KeyInit, KwAes256};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use ocicrypt_kms::kms::keystore::{Existing, Keystore};
+use ocicrypt_kms::protocol::{Answer, Operation, bytes};
+use ocicrypt_kms::{Config, Instances, KeyProvider};
+use ocicrypt_kms_component::keys::{Error, Host, Key, KeyInfo, Usage, WrappedKey};
+use ocicrypt_kms_component::recipients;
+use zeroize::Zeroizing;
+
+const OPTS_DATA: &str = r#"{"symkey":"n6SMKAQtrypRRoLJyxNHHorSWnCxd3M3wnrpD6sOSMU=","digest":"sha256:fa8cd3cc1b54693d960ba043b203f3c6ee94cb858b2044e90cf934cd96f3ae89","cipheroptions":{"nonce":"dwgLT5pAwakT6tDFAsV4wQ=="}}"#;
+const KEY: &str = "local://bench";
+
+/// The component's logic with a key in this process: no sandbox, no host, no keystore.
+struct Native;
+struct NativeKey(KwAes256);
+
+impl Host for Native {
+    type Key = NativeKey;
+
+    fn canonical_uri(&self, uri: &str) -> Result<String, Error> {
+        Ok(uri.to_owned())
+    }
+
+    fn open(&self, _: &str, _: Usage) -> Result<NativeKey, Error> {
+        Ok(NativeKey(KwAes256::new(&[7; 32].into())))
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).unwrap();
+    }
+}
+
+impl Key for NativeKey {
+    fn info(&self) -> KeyInfo {
+        KeyInfo { uri: KEY.into(), service: "local".into(), wrapping: "A256KW".into(), context: Vec::new(), attributes: Vec::new() }
+    }
+
+    fn encrypt(&self, _: &[u8]) -> Result<Vec<u8>, Error> {
+        unreachable!("the key wraps")
+    }
+
+    fn decrypt(&self, _: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        unreachable!("the key wraps")
+    }
+
+    fn wrap_key(&self, cek: &[u8], _: &str) -> Result<WrappedKey, Error> {
+        let mut encrypted_key = vec![0; cek.len() + 8];
+        self.0.wrap_key(cek, &mut encrypted_key).unwrap();
+        Ok(WrappedKey { encrypted_key, header: vec![("kid".into(), "\"v\"".into())] })
+    }
+
+    fn unwrap_key(&self, encrypted_key: &[u8], _: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let mut cek = Zeroizing::new(vec![0; encrypted_key.len() - 8]);
+        self.0.unwrap_key(encrypted_key, &mut cek).unwrap();
+        Ok(cek)
+    }
+}
+
+fn keywrap() -> Vec<u8> {
+    let (key, opts_data) = (bytes::encode(KEY.as_bytes()), bytes::encode(OPTS_DATA.as_bytes()));
+    format!(r#"{{"op":"keywrap","keywrapparams":{{"ec":{{"Parameters":{{"kmscrypt":["{key}"]}},"DecryptConfig":{{"Parameters":{{}}}}}},"optsdata":"{opts_data}"}},"keyunwrapparams":{{"dc":null,"annotation":null}}}}"#).into_bytes()
+}
+
+/// The message that unwraps what `answer` holds.
+fn keyunwrap(answer: &[u8]) -> Vec<u8> {
+    let annotation = bytes::encode(&Answer::parse(Operation::Wrap, answer).unwrap().result);
+    let key = bytes::encode(KEY.as_bytes());
+    format!(r#"{{"op":"keyunwrap","keywrapparams":{{"ec":null,"optsdata":null}},"keyunwrapparams":{{"dc":{{"Parameters":{{"kmscrypt":["{key}"]}}}},"annotation":"{annotation}"}}}}"#).into_bytes()
+}
+
+fn exchanges(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().unwrap();
+    Keystore::new(folder.path().to_owned()).create("bench", Existing::Refuse).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let provider = |instances| {
+        let config = Config { keystore: Some(folder.path().to_owned()), ..Config::default() };
+        KeyProvider::builder(config).instances(instances).build().unwrap()
+    };
+    let native = |message: &[u8]| recipients::exchange(&Native, "kmscrypt", &[], message).unwrap();
+    let messages = |wrap: Vec<u8>, answer: &[u8]| [("wrap", wrap), ("unwrap", keyunwrap(answer))];
+
+    let mut group = criterion.benchmark_group("exchange");
+    for (operation, message) in messages(keywrap(), &native(&keywrap())) {
+        group.bench_function(BenchmarkId::new("native", operation), |bench| bench.iter(|| native(black_box(&message))));
+    }
+    for (name, instances) in [("pooled", Instances::Pooled(16)), ("one-shot", Instances::OneShot)] {
+        let provider = provider(instances);
+        let run = |message: &[u8]| runtime.block_on(provider.exchange(message)).unwrap();
+        for (operation, message) in messages(keywrap(), &run(&keywrap())) {
+            group.bench_function(BenchmarkId::new(name, operation), |bench| bench.iter(|| run(black_box(&message))));
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, exchanges);
+criterion_main!(benches);

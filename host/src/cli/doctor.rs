@@ -1,0 +1,111 @@
+//! `ocicrypt-kms doctor [KEY_URI]`: checks what a container tool needs to use this program.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ocicrypt_kms::error::printable;
+use ocicrypt_kms::kms::keystore::default_folder;
+use ocicrypt_kms::protocol::{Answer, Operation, bytes};
+use ocicrypt_kms::{DEFAULT_NAME, Environment, Error, KeyProvider};
+
+use super::{Options, block_on, print};
+
+/// The variable by which container tools find ocicrypt.json.
+const OCICRYPT_CONFIG: &str = "OCICRYPT_KEYPROVIDER_CONFIG";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Doctor {
+    /// A key to try: wraps and unwraps a made-up layer key with it
+    key_uri: Option<String>,
+}
+
+/// What was found, as lines for a person.
+#[derive(Default)]
+struct Report {
+    text: String,
+    problems: u32,
+}
+
+impl Report {
+    fn add(&mut self, what: &str, finding: Result<String, String>) {
+        let (mark, text) = match &finding {
+            Ok(text) => ("ok     ", text),
+            Err(text) => ("PROBLEM", text),
+        };
+        self.problems += u32::from(finding.is_err());
+        writeln!(self.text, "{mark} {what}: {}", printable(text, 2048)).expect("a string can be written");
+    }
+}
+
+impl Doctor {
+    pub(super) fn run(self, options: Options) -> Result<ExitCode, Error> {
+        let mut report = Report::default();
+        let config = options.config();
+        report.add("configuration", config.as_ref().map(|_| "it reads".into()).map_err(Error::line));
+        let name = options.provider.clone().or_else(|| config.as_ref().ok()?.provider.clone());
+        let name = name.unwrap_or_else(|| DEFAULT_NAME.into());
+        let folder = config.as_ref().ok().and_then(|config| config.keystore.clone());
+        report.add("local keystore", keystore(folder.as_deref()));
+        report.add("ocicrypt.json", ocicrypt_json(&name));
+        let provider = options.provider()?.name(Some(name.clone()));
+        match self.key_uri {
+            None => report.add("sandbox", provider.build().map(|_| "the component loads".into()).map_err(|error| error.line())),
+            Some(uri) => {
+                let tried = provider.build().and_then(|provider| block_on(try_key(&provider, &name, &uri))?);
+                report.add(&uri, tried.map(|()| "a key was wrapped and unwrapped".into()).map_err(|error| error.line()));
+            }
+        }
+        print(report.text.as_bytes())?;
+        Ok(if report.problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn keystore(configured: Option<&Path>) -> Result<String, String> {
+    let folder = default_folder(&Environment::process(), configured).map_err(|error| error.line())?;
+    match std::fs::read_dir(&folder) {
+        Ok(entries) => {
+            let sets = entries.filter_map(|entry| entry.ok()).filter(|entry| entry.path().extension().is_some_and(|kind| kind == "jwks"));
+            Ok(format!("{} keys in {}", sets.count(), folder.display()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(format!("none yet ({}); `keygen NAME` creates it", folder.display()))
+        }
+        Err(error) => Err(format!("{}: {error}", folder.display())),
+    }
+}
+
+/// The entry for this provider in the file that container tools read.
+fn ocicrypt_json(name: &str) -> Result<String, String> {
+    let path = std::env::var_os(OCICRYPT_CONFIG).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
+    let path = path.ok_or_else(|| format!("{OCICRYPT_CONFIG} is not set, so container tools find no key provider"))?;
+    let place = path.display();
+    let text = std::fs::read(&path).map_err(|error| format!("{place}: {error}"))?;
+    let json: serde_json::Value = serde_json::from_slice(&text).map_err(|error| format!("{place} is not JSON (line {})", error.line()))?;
+    let entry = &json["key-providers"][name];
+    if let Some(address) = entry["grpc"].as_str() {
+        return Ok(format!("{place}: `{name}` is the service at {address}"));
+    }
+    let command = entry["cmd"]["path"].as_str().ok_or_else(|| format!("{place} has no entry for the provider `{name}`"))?;
+    match Path::new(command) {
+        program if program.is_absolute() && !program.is_file() => Err(format!("{place}: `{name}` is {command}, which is not there")),
+        _ => Ok(format!("{place}: `{name}` is {command}")),
+    }
+}
+
+/// Wraps and unwraps what a client would send.
+async fn try_key(provider: &KeyProvider, name: &str, uri: &str) -> Result<(), Error> {
+    let parameters = format!(r#"{{"Parameters":{{{}:["{}"]}}}}"#, serde_json::Value::from(name), bytes::encode(uri.as_bytes()));
+    let opts_data = bytes::encode(br#"{"symkey":"bWFkZSB1cCBieSBkb2N0b3I=","digest":"","cipheroptions":{}}"#);
+    let wrap = format!(r#"{{"op":"keywrap","keywrapparams":{{"ec":{parameters},"optsdata":"{opts_data}"}}}}"#);
+    let answer = provider.exchange(wrap.as_bytes()).await?;
+    let broken = |error: ocicrypt_kms::protocol::AnswerError| Error::Internal { reason: error.to_string() };
+    let annotation = bytes::encode(&Answer::parse(Operation::Wrap, &answer).map_err(broken)?.result);
+    let unwrap = format!(r#"{{"op":"keyunwrap","keyunwrapparams":{{"dc":{parameters},"annotation":"{annotation}"}}}}"#);
+    let answer = provider.exchange(unwrap.as_bytes()).await?;
+    let opened = bytes::encode(&Answer::parse(Operation::Unwrap, &answer).map_err(broken)?.result);
+    match opened == opts_data {
+        true => Ok(()),
+        false => Err(Error::Internal { reason: "what was unwrapped is not what was wrapped".into() }),
+    }
+}

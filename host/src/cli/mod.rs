@@ -1,0 +1,144 @@
+//! The command line: arguments in, one exit code out. What happens is in the library.
+
+mod debug_log;
+mod doctor;
+mod exec;
+mod image;
+mod inspect;
+mod keygen;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ocicrypt_kms::{Builder, Config, Environment, Error, KeyProvider};
+
+/// A key provider for encrypted container images.
+///
+/// Without a command, it makes one exchange of the ocicrypt key provider protocol on standard input and output: container tools start it
+/// so, by way of an entry in ocicrypt.json.
+#[derive(Debug, Parser)]
+#[command(name = "ocicrypt-kms", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What every command that uses keys needs to know.
+#[derive(Debug, clap::Args)]
+struct Options {
+    /// Name of this provider in ocicrypt.json [default: the parameter that holds key URIs]
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
+    /// Configuration file [default: $OCICRYPT_KMS_CONFIG, the user's, /etc/ocicrypt-kms/config.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Google credential file, in place of Application Default Credentials
+    #[arg(long, value_name = "FILE")]
+    adc: Option<PathBuf>,
+    /// The one key to use, whatever the client names
+    #[arg(long = "kmsURI", value_name = "URI")]
+    kms_uri: Option<String>,
+    /// Append what happens, without secrets, to a file
+    #[arg(long = "debugLog", value_name = "FILE")]
+    debug_log: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a key in the local keystore
+    Keygen(keygen::Keygen),
+    /// List an image's wrapped keys and whom they are for; needs no key
+    Inspect(inspect::Inspect),
+    /// Check the set-up, and with a key URI try to wrap and unwrap with that key
+    Doctor(doctor::Doctor),
+}
+
+/// Runs the program.
+pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments.map(two_dashes)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match execute(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            // If standard error is gone, so is whoever wanted to know.
+            let _ = writeln!(std::io::stderr(), "ocicrypt-kms: {}", error.line());
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error> {
+    debug_log::start(options.debug_log.as_deref())?;
+    match command {
+        None => exec::run(options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Keygen(keygen)) => keygen.run(&options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Inspect(inspect)) => inspect.run().map(|()| ExitCode::SUCCESS),
+        Some(Command::Doctor(doctor)) => doctor.run(options),
+    }
+}
+
+/// The original's flags could be written with one dash, as Go's are; existing ocicrypt.json files may do so.
+fn two_dashes(argument: OsString) -> OsString {
+    const ORIGINAL: [&str; 3] = ["adc", "kmsURI", "debugLog"];
+    let one_dash = |text: &str| {
+        let name = text.strip_prefix('-')?.split('=').next()?;
+        ORIGINAL.contains(&name).then(|| format!("-{text}").into())
+    };
+    argument.to_str().and_then(one_dash).unwrap_or(argument)
+}
+
+impl Options {
+    fn config(&self) -> Result<Config, Error> {
+        Config::load(self.config.as_deref(), &Environment::process())
+    }
+
+    fn provider(self) -> Result<Builder, Error> {
+        let builder = KeyProvider::builder(self.config()?);
+        Ok(builder.name(self.provider).key(self.kms_uri).credentials(self.adc))
+    }
+}
+
+/// Runs a future to its end. One thread is enough for one exchange.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::Internal { reason: format!("the runtime can't be started: {error}") })?;
+    Ok(runtime.block_on(future))
+}
+
+/// Writes to standard output, all or an error.
+fn print(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    written.map_err(|error| Error::Internal { reason: format!("the answer can't be written: {error}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_originals_flags_may_have_one_dash() {
+        let arguments = ["ocicrypt-kms", "-adc", "a.json", "-kmsURI=gcpkms://k", "--debugLog", "log"].map(OsString::from);
+        let options = Arguments::try_parse_from(arguments.into_iter().map(two_dashes)).unwrap().options;
+        assert_eq!(options.adc, Some("a.json".into()));
+        assert_eq!(options.kms_uri.as_deref(), Some("gcpkms://k"));
+        assert_eq!(options.debug_log, Some("log".into()));
+    }
+}

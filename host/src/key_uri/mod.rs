@@ -1,0 +1,326 @@
+//! Key URIs: which key of which key management service.
+//!
+//! This module is the only place where a key URI is taken apart. Everything else gets a [`KeyUri`], which exists only for text
+//! that passed every rule, and reads its parts from there: nothing that builds a request path, a host name or a file name has to
+//! check them again.
+//!
+//! | service | canonical | also accepted |
+//! |---|---|---|
+//! | Google Cloud KMS | `gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K[/cryptoKeyVersions/V]` | `gcp-kms://…` |
+//! | AWS KMS | `awskms:///ARN`, `awskms:///alias/NAME`, `awskms:///ID` | `aws-kms:///…`, `aws-kms://ARN`, a bare ARN or key id |
+//! | Azure Key Vault, Managed HSM | `azurekms://HOST/KEY[/VERSION]` | the key identifier `https://HOST/keys/KEY[/VERSION]` |
+//! | Vault, OpenBao transit | `hashivault://MOUNT/KEY`, `openbao://MOUNT/KEY` | without `MOUNT`; `hcvault://HOST/MOUNT/[keys/]KEY` |
+//! | local keystore | `local://NAME` | |
+//!
+//! A query may follow: `?algorithm=NAME` and any number up to 16 of `context_NAME=VALUE`, in any order.
+//!
+//! # What can be relied on
+//!
+//! - *Total.* [`KeyUri::parse`] returns for every text, without a panic, in time linear in at most [`MAX_LENGTH`] bytes.
+//! - *One spelling.* Parsing [`KeyUri::canonical`] with the same [`Addresses`] gives an equal value; two values are equal exactly
+//!   if their canonical spellings are. It is printable ASCII.
+//! - *No address.* A URI arrives with an image, so it never decides whom the host talks to. Only Azure's form has a host, and that
+//!   is one label under a suffix from a fixed list or the configuration. The region in an ARN has to be one of its partition.
+//! - *No escape.* No accepted part has a separator, a `.` or `..` segment, a percent sign or a control character, so a part put
+//!   into a path can't leave its place.
+//!
+//! What it doesn't do: know that two URIs are the same key. An alias, an id and an ARN, or a project's id and its number, are
+//! different keys here.
+
+mod aws;
+mod azure;
+mod error;
+mod gcp;
+mod local;
+mod parts;
+mod query;
+#[cfg(test)]
+mod tests;
+mod vault;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+pub use aws::{Arn, AwsKey};
+pub use azure::AzureKey;
+pub use error::KeyUriError;
+pub use gcp::GcpKey;
+pub use local::LocalKey;
+pub use query::{Algorithm, MAX_CONTEXT_ENTRIES};
+pub use vault::{VaultFlavour, VaultKey};
+
+use error::quoted;
+use query::Query;
+
+/// The most bytes of a key URI, as it arrives and in its canonical spelling.
+pub const MAX_LENGTH: usize = 2048;
+
+/// A key URI that passed every rule. Ordered and compared as its canonical spelling is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyUri {
+    // First, so that it decides the derived order.
+    canonical: String,
+    // The identity, then the version, then the query: each shorter form is a prefix of the canonical spelling.
+    identity_length: usize,
+    path_length: usize,
+    key: Key,
+    query: Query,
+}
+
+/// One key management product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Service {
+    /// Google Cloud KMS.
+    Gcp,
+    /// AWS KMS.
+    Aws,
+    /// Azure Key Vault and Managed HSM.
+    Azure,
+    /// The transit engine of HashiCorp Vault and OpenBao.
+    Vault,
+    /// JWK sets in files on this machine.
+    Local,
+}
+
+/// The parts of a key URI, by service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Key {
+    /// A key or key version of Google Cloud KMS.
+    Gcp(GcpKey),
+    /// A key or alias of AWS KMS.
+    Aws(AwsKey),
+    /// A key or key version of Azure Key Vault or Managed HSM.
+    Azure(AzureKey),
+    /// A key of a transit engine.
+    Vault(VaultKey),
+    /// A key of the local keystore.
+    Local(LocalKey),
+}
+
+/// What the configuration adds to the addresses that are built in. The default adds nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Domains of further clouds under which Key Vaults and Managed HSMs are, such as `vault.example.cloud`. A vault is one label
+    /// in front; a Managed HSM is told by a domain that begins with `managedhsm.`.
+    pub azure_suffixes: Vec<String>,
+    /// The host name of the configured Vault, without port: the only one that `hcvault://HOST/…` may name.
+    pub vault_host: Option<String>,
+}
+
+impl KeyUri {
+    /// Reads a key URI in any accepted spelling.
+    pub fn parse(text: &str, addresses: &Addresses) -> Result<Self, KeyUriError> {
+        check_text(text)?;
+        let (path, query) = match text.split_once('?') {
+            Some((path, query)) => (path, Query::parse(query)?),
+            None => (text, Query::default()),
+        };
+        let key = Key::parse(path, addresses)?;
+        if let Some(algorithm) = query.algorithm
+            && !key.algorithms().contains(&algorithm)
+        {
+            return Err(KeyUriError::AlgorithmRefused { service: key.service(), algorithm, possible: key.algorithms() });
+        }
+        Self::new(key, query)
+    }
+
+    fn new(key: Key, query: Query) -> Result<Self, KeyUriError> {
+        let mut canonical = key.identity();
+        let identity_length = canonical.len();
+        canonical.push_str(&key.version_suffix());
+        let path_length = canonical.len();
+        canonical.push_str(&query.to_string());
+        // Percent-encoding can make it longer than the text was.
+        check_length(&canonical)?;
+        Ok(Self { canonical, identity_length, path_length, key, query })
+    }
+
+    /// The one spelling of this URI: what a packet records as `key_url`.
+    pub fn canonical(&self) -> &str {
+        &self.canonical
+    }
+
+    /// The canonical spelling up to the query.
+    pub fn without_query(&self) -> &str {
+        &self.canonical[..self.path_length]
+    }
+
+    /// The canonical spelling without query and version: what `keys` and policy compare. It is itself a key URI, its own identity.
+    pub fn identity(&self) -> &str {
+        &self.canonical[..self.identity_length]
+    }
+
+    /// The service whose key this is.
+    pub fn service(&self) -> Service {
+        self.key.service()
+    }
+
+    /// The parts in front of the query.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The encryption context, decoded. Names are ASCII, so that this order, by bytes, is also that of RFC 8785, by UTF-16 units.
+    pub fn context(&self) -> &BTreeMap<String, String> {
+        &self.query.context
+    }
+
+    /// How the key wraps, where the URI says so.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        self.query.algorithm
+    }
+
+    /// Whether a packet with the URI `packet` is one for this parameter: the same key and version, and everything that this query
+    /// asks for. The packet's query may hold more.
+    pub fn covers(&self, packet: &KeyUri) -> bool {
+        self.without_query() == packet.without_query() && self.query.is_part_of(&packet.query)
+    }
+}
+
+impl fmt::Display for KeyUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.canonical)
+    }
+}
+
+impl Key {
+    fn parse(path: &str, addresses: &Addresses) -> Result<Self, KeyUriError> {
+        // No part of any service may have these, wherever they stand. User information comes first: it may hold a password, which
+        // the other errors would quote.
+        if path.contains('@') {
+            return Err(KeyUriError::UserInfo);
+        }
+        if path.contains('%') {
+            return Err(KeyUriError::PercentInPath(quoted(path)));
+        }
+        let Some((scheme, rest)) = path.split_once("://") else {
+            return AwsKey::parse_bare(path).map(Key::Aws);
+        };
+        check_no_port(rest)?;
+        match scheme {
+            "gcpkms" | "gcp-kms" => GcpKey::parse(rest).map(Key::Gcp),
+            "awskms" | "aws-kms" => AwsKey::parse(rest).map(Key::Aws),
+            "azurekms" => AzureKey::parse(rest, addresses).map(Key::Azure),
+            "https" => AzureKey::parse_identifier(rest, addresses).map(Key::Azure),
+            "hashivault" => VaultKey::parse(VaultFlavour::HashiVault, rest).map(Key::Vault),
+            "openbao" => VaultKey::parse(VaultFlavour::OpenBao, rest).map(Key::Vault),
+            "hcvault" => VaultKey::parse_with_host(rest, addresses).map(Key::Vault),
+            "local" => LocalKey::parse(rest).map(Key::Local),
+            _ => Err(KeyUriError::Scheme(quoted(scheme))),
+        }
+    }
+
+    fn service(&self) -> Service {
+        match self {
+            Key::Gcp(_) => Service::Gcp,
+            Key::Aws(_) => Service::Aws,
+            Key::Azure(_) => Service::Azure,
+            Key::Vault(_) => Service::Vault,
+            Key::Local(_) => Service::Local,
+        }
+    }
+
+    fn identity(&self) -> String {
+        match self {
+            Key::Gcp(key) => key.identity(),
+            Key::Aws(key) => key.identity(),
+            Key::Azure(key) => key.identity(),
+            Key::Vault(key) => key.identity(),
+            Key::Local(key) => key.identity(),
+        }
+    }
+
+    /// What follows the identity if the URI names a version.
+    fn version_suffix(&self) -> String {
+        match self {
+            Key::Gcp(key) => key.version_suffix(),
+            Key::Azure(key) => key.version_suffix(),
+            Key::Aws(_) | Key::Vault(_) | Key::Local(_) => String::new(),
+        }
+    }
+
+    /// The algorithms that a query may ask of this key.
+    fn algorithms(&self) -> &'static [Algorithm] {
+        match self {
+            Key::Gcp(key) => key.algorithms(),
+            Key::Aws(_) | Key::Vault(_) => &[Algorithm::RsaOaep256],
+            Key::Azure(key) => key.algorithms(),
+            // A JWK need not say its algorithm (RFC 7517, 4.4).
+            Key::Local(_) => Algorithm::ALL,
+        }
+    }
+}
+
+impl Service {
+    /// The short name: that of the configuration, of logs and of policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Service::Gcp => "gcp",
+            Service::Aws => "aws",
+            Service::Azure => "azure",
+            Service::Vault => "vault",
+            Service::Local => "local",
+        }
+    }
+
+    /// The name in sentences.
+    fn product(self) -> &'static str {
+        match self {
+            Service::Gcp => "Google Cloud KMS",
+            Service::Aws => "AWS KMS",
+            Service::Azure => "Azure Key Vault",
+            Service::Vault => "Vault",
+            Service::Local => "the local keystore",
+        }
+    }
+
+    /// How a URI of this service is written, for hints.
+    fn form(self) -> &'static str {
+        match self {
+            Service::Gcp => "gcpkms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY[/cryptoKeyVersions/VERSION]",
+            Service::Aws => "awskms:///arn:aws:kms:REGION:ACCOUNT:key/ID, awskms:///alias/NAME or awskms:///ID",
+            Service::Azure => "azurekms://NAME.vault.azure.net/KEY[/VERSION]",
+            Service::Vault => "hashivault://MOUNT/KEY or openbao://MOUNT/KEY",
+            Service::Local => "local://NAME",
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What holds for the text as a whole, before it is taken apart.
+fn check_text(text: &str) -> Result<(), KeyUriError> {
+    if text.is_empty() {
+        return Err(KeyUriError::Empty);
+    }
+    check_length(text)?;
+    if let Some((position, found)) = text.char_indices().find(|(_, c)| !c.is_ascii_graphic()) {
+        return Err(KeyUriError::Character { found: quoted(found.encode_utf8(&mut [0; 4])), position });
+    }
+    if text.contains('#') {
+        return Err(KeyUriError::Fragment);
+    }
+    Ok(())
+}
+
+fn check_length(text: &str) -> Result<(), KeyUriError> {
+    if text.len() > MAX_LENGTH {
+        return Err(KeyUriError::TooLong(text.len()));
+    }
+    Ok(())
+}
+
+/// Only a colon with a number is a port: the ARN of `aws-kms://ARN` stands in the authority's place and has colons too.
+fn check_no_port(rest: &str) -> Result<(), KeyUriError> {
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.rsplit_once(':') {
+        Some((_, port)) if port.bytes().all(|b| b.is_ascii_digit()) => Err(KeyUriError::Port(quoted(authority))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,223 @@
+//! HTTP, once for all services: bounded in size and time, retried, never redirected, in plain text only to loopback.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, StatusCode, Url};
+use zeroize::Zeroizing;
+
+use crate::Error;
+
+/// The most bytes of an answer: several times what any service answers.
+pub const MAX_ANSWER: usize = 512 << 10;
+/// How long one attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// How often a call is repeated after its first failure.
+const RETRIES: usize = 4;
+/// The wait before the first repetition; doubles, with jitter of up to the same again.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// The client that all services share. Made, with its TLS roots, when it is first used.
+#[derive(Debug, Default)]
+pub struct Http {
+    client: OnceLock<Client>,
+}
+
+/// One call to a service, for one key.
+pub struct Call<'a> {
+    /// The key's URI, for errors.
+    pub key: &'a str,
+    /// Where to.
+    pub url: &'a Url,
+    /// Credentials among them.
+    pub headers: HeaderMap,
+    /// A JSON text.
+    pub body: Zeroizing<Vec<u8>>,
+    /// When the exchange must have ended.
+    pub deadline: Instant,
+}
+
+/// What a service answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status, never one that was to be retried and can still be.
+    pub status: StatusCode,
+    /// At most [`MAX_ANSWER`] bytes.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// Why an attempt gave nothing to return.
+enum Failure {
+    /// The service asks to try again: its answer, and when it asks for that.
+    Busy(Answer, Option<Duration>),
+    /// It could not be reached, or stopped in the middle.
+    Broken(String),
+    /// It answered what no repetition will mend.
+    Final(Error),
+}
+
+impl Http {
+    /// Posts a JSON text and reads the answer. A call is repeated after 429, 5xx and broken connections, with growing waits, as long as
+    /// the deadline allows; `Retry-After` is heeded.
+    ///
+    /// # Errors
+    /// If the service can't be reached before the deadline, redirects, or answers too much.
+    pub async fn post(&self, call: Call<'_>) -> Result<Answer, Error> {
+        let client = self.client()?;
+        let body = Bytes::from_owner(call.body);
+        let Call { key, url, headers, deadline, .. } = call;
+        let attempt = || attempt(client, key, url, headers.clone(), body.clone(), deadline);
+        let waits = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_times(RETRIES).with_jitter();
+        let outcome = attempt
+            .retry(waits)
+            .when(|failure| !matches!(failure, Failure::Final(_)))
+            .adjust(|failure, wait| within(deadline, asked(failure).max(wait?)))
+            .notify(|failure, wait| tracing::debug!(key, ?wait, reason = failure.reason(), "trying again"))
+            .await;
+        match outcome {
+            Ok(answer) | Err(Failure::Busy(answer, _)) => Ok(answer),
+            Err(Failure::Broken(reason)) => Err(Error::Unavailable { key: key.to_owned(), reason }),
+            Err(Failure::Final(error)) => Err(error),
+        }
+    }
+
+    fn client(&self) -> Result<&Client, Error> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(ATTEMPT).build();
+        let client = client.map_err(|error| Error::Internal { reason: format!("HTTP can't be set up: {}", root_cause(&error)) })?;
+        Ok(self.client.get_or_init(|| client))
+    }
+}
+
+async fn attempt(client: &Client, key: &str, url: &Url, headers: HeaderMap, body: Bytes, deadline: Instant) -> Result<Answer, Failure> {
+    let time = ATTEMPT.min(deadline.saturating_duration_since(Instant::now()));
+    let request = client.post(url.clone()).headers(headers).header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let exchange = async {
+        let response = request.body(body).send().await.map_err(|error| Failure::Broken(unreachable(url, &error)))?;
+        read(key, url, response).await
+    };
+    let host = url.host_str().unwrap_or_default();
+    tokio::time::timeout(time, exchange)
+        .await
+        .unwrap_or_else(|_| Err(Failure::Broken(format!("{host} did not answer within {:.1} seconds", time.as_secs_f32()))))
+}
+
+async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<Answer, Failure> {
+    let status = response.status();
+    let host = url.host_str().unwrap_or_default();
+    let wrong = |reason: String| Failure::Final(Error::Unavailable { key: key.to_owned(), reason });
+    if status.is_redirection() {
+        return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
+    }
+    let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+    let mut body = Zeroizing::new(Vec::with_capacity(response.content_length().unwrap_or(0).min(MAX_ANSWER as u64) as usize));
+    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Broken(unreachable(url, &error)))? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(wrong(format!("{host} answered more than {MAX_ANSWER} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let answer = Answer { status, body };
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Err(Failure::Busy(answer, wait)),
+        status if status.is_server_error() => Err(Failure::Busy(answer, wait)),
+        _ => Ok(answer),
+    }
+}
+
+impl Failure {
+    fn reason(&self) -> &str {
+        match self {
+            Self::Busy(answer, _) => answer.status.as_str(),
+            Self::Broken(reason) => reason,
+            Self::Final(_) => "",
+        }
+    }
+}
+
+fn asked(failure: &Failure) -> Duration {
+    match failure {
+        Failure::Busy(_, Some(wait)) => *wait,
+        _ => Duration::ZERO,
+    }
+}
+
+/// A wait that ends before the deadline, with a little time for the attempt itself; else none, and the last failure is the outcome.
+fn within(deadline: Instant, wait: Duration) -> Option<Duration> {
+    (Instant::now() + wait + FIRST_WAIT < deadline).then_some(wait)
+}
+
+/// What reqwest says at the end of its chain of causes; its own text would repeat the URL.
+fn unreachable(url: &Url, error: &reqwest::Error) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let what = if error.is_connect() { "can't be reached" } else { "broke the connection" };
+    format!("{host} {what}: {}", root_cause(error))
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// Reads the address of a service that overrides the built-in one: `https`, or `http` to loopback; no user, query or fragment.
+///
+/// # Errors
+/// A sentence that says what is wrong with it.
+pub fn parse_endpoint(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("`{text}` is not an address: {error}"))?;
+    let loopback = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => return Err(format!("`{text}` names no host")),
+    };
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err("the address has a user, a query or a fragment".into());
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        "http" => Err(format!("`{text}` is plain http, which is allowed only to loopback; use https")),
+        scheme => Err(format!("`{text}` has the scheme {scheme}; use https")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_allowed_only_to_loopback() {
+        for good in
+            ["https://cloudkms.googleapis.com", "https://kms.example/base/", "http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1"]
+        {
+            assert!(parse_endpoint(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://kms.example",
+            "http://127.0.0.1.example",
+            "http://10.0.0.1",
+            "ftp://127.0.0.1",
+            "kms.example",
+            "",
+            "https://u:p@kms.example",
+        ] {
+            assert!(parse_endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_wait_that_would_pass_the_deadline_is_not_begun() {
+        let soon = Instant::now() + Duration::from_secs(1);
+        assert_eq!(within(soon, Duration::from_millis(500)), Some(Duration::from_millis(500)));
+        assert_eq!(within(soon, Duration::from_secs(2)), None);
+    }
+}

@@ -1,0 +1,352 @@
+//! The local keystore: a folder of JWK sets (RFC 7517 section 5), one file `NAME.jwks` per key.
+//!
+//! A set's first key is the current version; those after it are older and only unwrap. The folder is 0700 and the files are 0600; a file
+//! that others could read or write, or that belongs to somebody else, is refused, as ssh refuses its private keys.
+
+use std::fs::{DirBuilder, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use ocicrypt_kms_protocol::json::{Object, string};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use crate::Error;
+
+/// The most bytes of one JWK set.
+const MAX_LENGTH: u64 = 64 << 10;
+/// The most versions of one key.
+const MAX_VERSIONS: usize = 256;
+/// Bytes of a new key: A256KW (RFC 7518 section 4.4).
+const KEY_LENGTH: usize = 32;
+
+/// A folder of JWK sets.
+#[derive(Clone, Debug)]
+pub struct Keystore {
+    folder: PathBuf,
+}
+
+/// One symmetric key of a set.
+pub struct SymmetricKey {
+    /// Which version it is (`kid`).
+    pub kid: Option<String>,
+    /// Its 32 bytes.
+    pub key: Zeroizing<[u8; KEY_LENGTH]>,
+}
+
+/// What [`Keystore::create`] does if the key exists.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Existing {
+    /// Leave it alone and fail.
+    Refuse,
+    /// Put a new version in front of it.
+    Rotate,
+}
+
+impl Keystore {
+    /// The keystore in `folder`, which need not exist yet.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The file that holds the key called `name` (which has passed the rules for names in key URIs).
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.jwks"))
+    }
+
+    /// The versions of the key called `name`, the current one first.
+    ///
+    /// # Errors
+    /// If it doesn't exist, its file could be read or changed by others, or isn't a JWK set that can be used.
+    pub fn load(&self, name: &str) -> Result<Vec<SymmetricKey>, Error> {
+        parse_set(&self.read(name)?).map_err(|reason| self.unusable(name, &reason, "restore the file from a backup"))
+    }
+
+    fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let path = self.path(name);
+        let mut file = File::open(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => self.missing(name),
+            _ => self.unusable(name, &error.to_string(), "check the folder's and the file's permissions"),
+        })?;
+        let metadata = file.metadata().map_err(|error| self.unusable(name, &error.to_string(), "check the file"))?;
+        check_owner(&metadata).and_then(|()| check_mode(&metadata)).map_err(|reason| {
+            self.unusable(name, &reason, &format!("if nobody else has used it, make it yours alone: chmod 600 {}", path.display()))
+        })?;
+        if metadata.len() > MAX_LENGTH {
+            return Err(self.unusable(name, &format!("it is longer than {MAX_LENGTH} bytes"), "check the file"));
+        }
+        let mut text = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
+        let read = (&mut file).take(MAX_LENGTH).read_to_end(&mut text);
+        read.map_err(|error| self.unusable(name, &error.to_string(), "check the file"))?;
+        Ok(text)
+    }
+
+    /// Creates the key called `name`, or with [`Existing::Rotate`] a new version of it, and gives its file and version.
+    ///
+    /// The new file appears whole or not at all, and never replaces a key: rotating keeps all older versions.
+    ///
+    /// # Errors
+    /// If it exists (or, for rotating, doesn't), or if the file can't be written.
+    pub fn create(&self, name: &str, existing: Existing) -> Result<(PathBuf, String), Error> {
+        let failed = |error: std::io::Error| self.unusable(name, &error.to_string(), "check the folder's permissions and space");
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
+        let _lock = self.lock().map_err(failed)?;
+        let older = match existing {
+            Existing::Refuse => Zeroizing::new(Vec::new()),
+            Existing::Rotate => self.members(name)?,
+        };
+        let kid = BASE64URL.encode(random::<9>()?.as_slice());
+        let set = write_set(&kid, random::<KEY_LENGTH>()?.as_slice(), &older);
+        // Created with mode 0600.
+        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder).map_err(failed)?;
+        file.write_all(&set).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        let path = self.path(name);
+        match existing {
+            Existing::Refuse => file.persist_noclobber(&path).map_err(|error| match error.error.kind() {
+                std::io::ErrorKind::AlreadyExists => self.exists(name),
+                _ => failed(error.error),
+            })?,
+            Existing::Rotate => file.persist(&path).map_err(|error| failed(error.error))?,
+        };
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok((path, kid))
+    }
+
+    /// The text of the set's keys as they stand in the file, after checking that all can be used.
+    fn members(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let text = self.read(name)?;
+        let wrong = |reason: String| self.unusable(name, &reason, "restore the file from a backup");
+        let versions = parse_set(&text).map_err(wrong)?.len();
+        if versions >= MAX_VERSIONS {
+            return Err(wrong(format!("it has {versions} versions already")));
+        }
+        let keys = keys_of(&text).map_err(wrong)?;
+        Ok(Zeroizing::new(keys.iter().map(|key| key.get()).collect::<Vec<_>>().join(",\n  ").into_bytes()))
+    }
+
+    /// One writer at a time; readers see whole files without it.
+    fn lock(&self) -> std::io::Result<File> {
+        let folder = File::open(&self.folder)?;
+        rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
+        Ok(folder)
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        let message = format!("there is no such key in the keystore {}", self.folder.display());
+        let hint = format!("create it with `ocicrypt-kms keygen {name}`, or name its folder in OCICRYPT_KMS_KEYSTORE");
+        Error::Kms { key: uri(name), status: 0, code: "KEY_NOT_FOUND".into(), message, hint }
+    }
+
+    fn exists(&self, name: &str) -> Error {
+        let message = format!("the key exists already ({})", self.path(name).display());
+        let hint = format!("`ocicrypt-kms keygen --rotate {name}` adds a version to it; choose another name for another key");
+        Error::Kms { key: uri(name), status: 0, code: "KEY_EXISTS".into(), message, hint }
+    }
+
+    fn unusable(&self, name: &str, reason: &str, hint: &str) -> Error {
+        let message = format!("{} can't be used: {reason}", self.path(name).display());
+        Error::Kms { key: uri(name), status: 0, code: "KEY_UNUSABLE".into(), message, hint: hint.to_owned() }
+    }
+}
+
+fn uri(name: &str) -> String {
+    format!("local://{name}")
+}
+
+fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Error> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(&mut *bytes).map_err(|error| Error::Internal { reason: format!("the system gives no random numbers: {error}") })?;
+    Ok(bytes)
+}
+
+fn check_owner(metadata: &std::fs::Metadata) -> Result<(), String> {
+    let user = rustix::process::geteuid().as_raw();
+    match metadata.uid() {
+        owner if owner == user || owner == 0 => Ok(()),
+        owner => Err(format!("it belongs to user {owner}, not to you ({user})")),
+    }
+}
+
+fn check_mode(metadata: &std::fs::Metadata) -> Result<(), String> {
+    if !metadata.is_file() {
+        return Err("it is not a file".into());
+    }
+    match metadata.mode() & 0o777 {
+        mode if mode & 0o077 == 0 => Ok(()),
+        mode => Err(format!("its mode is {mode:04o}, so others could use the key")),
+    }
+}
+
+/// Reads a JWK set. Errors name what is wrong and never quote the file.
+fn parse_set(text: &[u8]) -> Result<Vec<SymmetricKey>, String> {
+    let keys = keys_of(text)?;
+    match keys.len() {
+        0 => Err("it holds no key".into()),
+        1..=MAX_VERSIONS => keys.into_iter().map(parse_key).collect(),
+        _ => Err(format!("it holds more than {MAX_VERSIONS} keys")),
+    }
+}
+
+fn keys_of(text: &[u8]) -> Result<Vec<&RawValue>, String> {
+    let set = Object::parse(text).map_err(|error| format!("it is {error}"))?;
+    let keys = set.get("keys").ok_or("it is not a JWK set: it has no member `keys`")?;
+    serde_json::from_str(keys.get()).map_err(|_| "it is not a JWK set: `keys` is not an array".to_owned())
+}
+
+/// Reads a symmetric JWK (RFC 7518 section 6.4) for A256KW.
+fn parse_key(jwk: &RawValue) -> Result<SymmetricKey, String> {
+    let members = Object::parse(jwk.get().as_bytes()).map_err(|error| format!("a key in it is {error}"))?;
+    let text = |name| members.get(name).and_then(string);
+    match text("kty").as_deref() {
+        Some("oct") => {}
+        _ => return Err("a key in it is not symmetric (`kty` is not `oct`)".into()),
+    }
+    if text("alg").is_some_and(|alg| alg != "A256KW") {
+        return Err("a key in it is for another algorithm than A256KW".into());
+    }
+    let mut key = Zeroizing::new([0; KEY_LENGTH]);
+    let encoded = text("k").map(|encoded| Zeroizing::new(encoded.into_owned())).unwrap_or_default();
+    match BASE64URL.decode_slice(encoded.as_bytes(), &mut *key) {
+        Ok(KEY_LENGTH) => Ok(SymmetricKey { kid: text("kid").map(|kid| kid.into_owned()), key }),
+        _ => Err("a key in it is not of 32 bytes in base64url (`k`)".into()),
+    }
+}
+
+fn write_set(kid: &str, key: &[u8], older: &[u8]) -> Zeroizing<Vec<u8>> {
+    let encoded = Zeroizing::new(BASE64URL.encode(key));
+    // Sized beforehand, so that no copy of a key is left behind by a buffer that grew.
+    let mut set = Zeroizing::new(Vec::with_capacity(older.len() + 256));
+    let parts = ["{\"keys\":[\n  {\"kty\":\"oct\",\"kid\":\"", kid, "\",\"alg\":\"A256KW\",\"k\":\"", encoded.as_str(), "\"}"];
+    parts.iter().for_each(|part| set.extend_from_slice(part.as_bytes()));
+    if !older.is_empty() {
+        set.extend_from_slice(b",\n  ");
+        set.extend_from_slice(older);
+    }
+    set.extend_from_slice(b"\n]}\n");
+    set
+}
+
+/// The folder of the keystore: `OCICRYPT_KMS_KEYSTORE`, else the configured one, else `$XDG_DATA_HOME/ocicrypt-kms/keys`.
+///
+/// # Errors
+/// If none of them is known.
+pub fn default_folder(environment: &crate::config::Environment, configured: Option<&Path>) -> Result<PathBuf, Error> {
+    let data = || Some(environment.base_directory("XDG_DATA_HOME", ".local/share")?.join("ocicrypt-kms/keys"));
+    let named = environment.get("OCICRYPT_KMS_KEYSTORE").map(PathBuf::from);
+    named.or_else(|| configured.map(Path::to_owned)).or_else(data).ok_or_else(|| Error::Configuration {
+        place: "the keystore".into(),
+        reason: "no folder is known for it; set OCICRYPT_KMS_KEYSTORE, or `keystore` in the configuration".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn keystore() -> (tempfile::TempDir, Keystore) {
+        let folder = tempfile::tempdir().unwrap();
+        let keystore = Keystore::new(folder.path().join("keys"));
+        (folder, keystore)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_key_is_its_owners_alone() {
+        let (_folder, keystore) = keystore();
+        let (path, kid) = keystore.create("team", Existing::Refuse).unwrap();
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        let versions = keystore.load("team").unwrap();
+        assert_eq!(versions.len(), 1);
+        assert_eq!(versions[0].kid.as_deref(), Some(kid.as_str()));
+        assert_ne!(*versions[0].key, [0; 32]);
+    }
+
+    #[test]
+    fn a_key_is_never_overwritten() {
+        let (_folder, keystore) = keystore();
+        let (path, _) = keystore.create("team", Existing::Refuse).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let error = keystore.create("team", Existing::Refuse).unwrap_err();
+        assert!(error.line().contains("exists already") && error.line().contains("keygen --rotate team"), "{}", error.line());
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        let left_over = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(left_over, 1, "no half-written file stays behind");
+    }
+
+    #[test]
+    fn rotating_puts_a_version_in_front_and_keeps_the_older_ones() {
+        let (_folder, keystore) = keystore();
+        let (_, first) = keystore.create("team", Existing::Refuse).unwrap();
+        let (path, second) = keystore.create("team", Existing::Rotate).unwrap();
+        let (_, third) = keystore.create("team", Existing::Rotate).unwrap();
+        let kids: Vec<_> = keystore.load("team").unwrap().into_iter().map(|key| key.kid.unwrap()).collect();
+        assert_eq!(kids, [third, second, first]);
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn a_key_that_does_not_exist_is_not_rotated() {
+        let (_folder, keystore) = keystore();
+        let error = keystore.create("team", Existing::Rotate).unwrap_err();
+        assert!(error.line().contains("no such key") && error.line().contains("keygen team"), "{}", error.line());
+    }
+
+    #[test]
+    fn writers_at_the_same_time_lose_no_version() {
+        let (_folder, keystore) = keystore();
+        keystore.create("team", Existing::Refuse).unwrap();
+        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(|| keystore.create("team", Existing::Rotate).unwrap()))));
+        assert_eq!(keystore.load("team").unwrap().len(), 9);
+    }
+
+    #[test]
+    fn a_file_that_others_could_use_is_refused() {
+        let (_folder, keystore) = keystore();
+        let (path, _) = keystore.create("team", Existing::Refuse).unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o602, 0o666] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            let line = keystore.load("team").err().unwrap().line();
+            assert!(line.contains(&format!("{mode:04o}")) && line.contains("chmod 600"), "{line}");
+        }
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o400)).unwrap();
+        assert!(keystore.load("team").is_ok());
+    }
+
+    #[test]
+    fn the_example_key_of_rfc_7517_reads() {
+        // RFC 7517 appendix A.3 has A128KW and an HMAC key; the member names and the encoding are the same.
+        let set =
+            br#"{"keys":[{"kty":"oct","alg":"A256KW","kid":"1","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8","use":"enc","x":1}]}"#;
+        let keys = parse_set(set).unwrap();
+        assert_eq!(keys[0].key.as_slice(), (0..32).collect::<Vec<u8>>());
+        let rfc = br#"{"keys":[{"kty":"oct","alg":"A128KW","k":"GawgguFyGrWKav7AX4VKUg"}]}"#;
+        assert!(parse_set(rfc).err().unwrap().contains("another algorithm"));
+    }
+
+    #[test]
+    fn what_is_no_jwk_set_is_refused_without_quoting_it() {
+        let refused = |text: &str| parse_set(text.as_bytes()).err().unwrap();
+        for text in [
+            "c2VjcmV0",
+            r#"{"k":"c2VjcmV0"}"#,
+            r#"{"keys":{"k":"c2VjcmV0"}}"#,
+            r#"{"keys":[]}"#,
+            r#"{"keys":[{"kty":"RSA","k":"c2VjcmV0"}]}"#,
+            r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}"#,
+            r#"{"keys":[{"kty":"oct","k":"c2VjcmV0","k":"c2VjcmV0"}]}"#,
+            r#"{"keys":[{"kty":"oct"}]}"#,
+        ] {
+            assert!(!refused(text).contains("c2Vj"), "{text}");
+        }
+    }
+}

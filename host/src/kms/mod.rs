@@ -1,0 +1,134 @@
+//! The services that hold keys: one trait, one file per service.
+//!
+//! A service is given a [`KeyUri`] that policy has allowed, and opens the key it names for one exchange. What a key can do is in
+//! its type: a [`Cipher`] makes the service's own authenticated ciphertext of the opts data, a [`KeyWrap`] wraps the
+//! content-encryption key of a JWE. Adding a service is one more file here, one more line in [`Services`], one fixture in the
+//! conformance table and one page of docs.
+
+#[cfg(feature = "gcp")]
+pub mod gcp;
+#[cfg(feature = "http")]
+pub mod http;
+pub mod keystore;
+#[cfg(feature = "local")]
+pub mod local;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use ocicrypt_kms_protocol::Operation;
+use zeroize::Zeroizing;
+
+use crate::Error;
+use crate::key_uri::{KeyUri, Service};
+
+/// The most bytes that a [`Cipher`] encrypts: the limit of Cloud KMS and Vault; AWS KMS stops at 4096.
+pub const MAX_PLAINTEXT: usize = 64 << 10;
+/// The most bytes of a wrapped key that are sent to a service.
+pub const MAX_CIPHERTEXT: usize = 128 << 10;
+
+/// A key that encrypts and decrypts inside its service (`wrapping` is `kms`).
+#[async_trait]
+pub trait Cipher: Send + Sync {
+    /// Encrypts opts data.
+    async fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, Error>;
+    /// Decrypts what [`Cipher::encrypt`] answered.
+    async fn decrypt(&self, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error>;
+}
+
+/// A content-encryption key, wrapped.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WrappedKey {
+    /// The JWE Encrypted Key.
+    pub encrypted_key: Vec<u8>,
+    /// JOSE header members to protect besides `alg` and `enc`: name and JSON text.
+    pub header: Vec<(String, String)>,
+}
+
+/// What a JWE's protected header says to the key that should unwrap it. Its `alg` is already known to be the key's.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Header {
+    /// The version of the key.
+    pub kid: Option<String>,
+}
+
+/// A key that wraps content-encryption keys (`wrapping` is a JWA name).
+#[async_trait]
+pub trait KeyWrap: Send + Sync {
+    /// The JWA name of how it wraps (RFC 7518 section 4.1): the `alg` of JWEs.
+    fn algorithm(&self) -> &'static str;
+    /// Wraps a content-encryption key.
+    async fn wrap(&self, cek: &[u8]) -> Result<WrappedKey, Error>;
+    /// Unwraps a content-encryption key.
+    async fn unwrap(&self, encrypted_key: &[u8], header: &Header) -> Result<Zeroizing<Vec<u8>>, Error>;
+}
+
+/// A key, opened for one exchange.
+pub enum OpenKey {
+    /// Encrypts and decrypts.
+    Cipher(Box<dyn Cipher>),
+    /// Wraps content-encryption keys.
+    KeyWrap(Box<dyn KeyWrap>),
+}
+
+impl OpenKey {
+    /// What `wrapping` says of it in WIT.
+    #[must_use]
+    pub fn wrapping(&self) -> &'static str {
+        match self {
+            Self::Cipher(_) => "kms",
+            Self::KeyWrap(key) => key.algorithm(),
+        }
+    }
+}
+
+/// One key management product.
+#[async_trait]
+pub trait KeyService: Send + Sync {
+    /// Opens a key of this service. Nothing that needs the network happens before a key's first use, and nothing after `deadline`.
+    ///
+    /// # Errors
+    /// If the service can't hold such a key, or needs something that isn't there (a file, a setting).
+    async fn open(&self, uri: &KeyUri, operation: Operation, deadline: Instant) -> Result<OpenKey, Error>;
+}
+
+/// The services of a host.
+#[derive(Clone, Default)]
+pub struct Services(HashMap<Service, Arc<dyn KeyService>>);
+
+impl Services {
+    /// No service at all.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a service, or replaces it.
+    #[must_use]
+    pub fn with(mut self, service: Service, implementation: Arc<dyn KeyService>) -> Self {
+        self.0.insert(service, implementation);
+        self
+    }
+
+    /// Opens a key with its service.
+    ///
+    /// # Errors
+    /// Those of the service, or that it isn't there.
+    pub async fn open(&self, uri: &KeyUri, operation: Operation, deadline: Instant) -> Result<OpenKey, Error> {
+        match self.0.get(&uri.service()) {
+            Some(service) => service.open(uri, operation, deadline).await,
+            None => Err(Error::InvalidInput {
+                reason: format!("{uri}: this build has no support for keys of the service `{}`", uri.service()),
+                hint: format!("services built in: {}", self.names()),
+            }),
+        }
+    }
+
+    fn names(&self) -> String {
+        let mut names: Vec<_> = self.0.keys().map(|service| service.as_str()).collect();
+        names.sort_unstable();
+        names.join(", ")
+    }
+}

@@ -1,0 +1,308 @@
+//! Lending: what stands between a guest and a key.
+//!
+//! A [`Lending`] is the host's side of one exchange. A guest asks for a key by URI; it gets one only if the exchange is about that key, the
+//! budget isn't spent and the [`Policy`] agrees, and it may use it once. Everything is written down in the [`Lending`]'s own record, which decides
+//! what the caller is told: a guest's word about a denial or a KMS counts for nothing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ocicrypt_kms_protocol::json::{Object, string};
+use ocicrypt_kms_protocol::{MAX_PACKETS, Operation};
+use zeroize::Zeroizing;
+
+use crate::error::{MAX_OUTSIDE_TEXT, printable};
+use crate::exchange::Exchange;
+use crate::key_uri::{Addresses, KeyUri};
+use crate::kms::{Header, MAX_CIPHERTEXT, MAX_PLAINTEXT, OpenKey, Services, WrappedKey};
+use crate::policy::{Denial, Policy, Request};
+use crate::{Error, ErrorKind};
+
+/// The most keys that one exchange may try to open, failures counted.
+pub const MAX_OPENS: u32 = 16;
+/// The most uses that one exchange may try, failures counted.
+pub const MAX_USES: u32 = 16;
+/// The one content encryption that keys are wrapped for, and the length of its key.
+const ENC: &str = "A256GCM";
+const CEK_LENGTH: usize = 32;
+
+/// What every exchange of a host lends from.
+#[derive(Clone)]
+pub struct Lender {
+    /// Where keys are.
+    pub services: Services,
+    /// Who may use them.
+    pub policy: Arc<dyn Policy>,
+    /// For parsing key URIs.
+    pub addresses: Addresses,
+}
+
+/// One exchange's side of the host.
+pub struct Lending {
+    lender: Arc<Lender>,
+    exchange: Exchange,
+    deadline: Instant,
+    opens: u32,
+    uses: u32,
+    failures: Vec<Failure>,
+    last_key: Option<String>,
+}
+
+/// A failed open or use, with the URI that the guest asked for, in canonical form where it has one.
+struct Failure {
+    uri: String,
+    error: Error,
+}
+
+/// A key that was lent.
+pub struct LentKey {
+    uri: KeyUri,
+    key: OpenKey,
+    spent: bool,
+}
+
+impl LentKey {
+    /// The key's URI.
+    #[must_use]
+    pub fn uri(&self) -> &KeyUri {
+        &self.uri
+    }
+
+    /// How it wraps: `kms`, or a JWA name.
+    #[must_use]
+    pub fn wrapping(&self) -> &'static str {
+        self.key.wrapping()
+    }
+}
+
+impl Lending {
+    pub(crate) fn new(lender: Arc<Lender>, exchange: Exchange, deadline: Instant) -> Self {
+        Self { lender, exchange, deadline, opens: 0, uses: 0, failures: Vec::new(), last_key: None }
+    }
+
+    pub(crate) fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// The canonical form of a key URI.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn canonical_uri(&self, uri: &str) -> Result<String, Error> {
+        Ok(KeyUri::parse(uri, &self.lender.addresses)?.canonical().to_owned())
+    }
+
+    /// Lends a key for one use.
+    ///
+    /// # Errors
+    /// If the budget is spent, the exchange isn't about the key, the policy says no, or the key can't be opened.
+    pub async fn open(&mut self, uri: &str, operation: Operation) -> Result<LentKey, Error> {
+        let parsed = KeyUri::parse(uri, &self.lender.addresses).map_err(Error::from);
+        let canonical = parsed.as_ref().map_or_else(|_| printable(uri, 256), |uri| uri.canonical().to_owned());
+        let outcome = self.try_open(parsed, operation).await;
+        self.record("open", canonical, outcome)
+    }
+
+    async fn try_open(&mut self, uri: Result<KeyUri, Error>, operation: Operation) -> Result<LentKey, Error> {
+        self.opens += 1;
+        let uri = uri?;
+        if self.opens > MAX_OPENS {
+            return Err(self.budget(&uri, format!("this exchange has asked for more than {MAX_OPENS} keys")));
+        }
+        if operation != self.exchange.operation {
+            return Err(self.budget(&uri, format!("this exchange may {}, not {operation}", self.exchange.operation)));
+        }
+        let Some(origin) = self.exchange.origin_of(&uri) else {
+            return Err(self.budget(&uri, "this exchange is not about it".into()));
+        };
+        let request = Request { key: &uri, operation, origin };
+        self.lender.policy.decide(&request).map_err(|denial| denied(&uri, operation, denial))?;
+        let key = self.lender.services.open(&uri, operation, self.deadline).await?;
+        self.last_key = Some(uri.canonical().to_owned());
+        Ok(LentKey { uri, key, spent: false })
+    }
+
+    /// Encrypts with a key whose service makes its own ciphertext.
+    ///
+    /// # Errors
+    /// If the key was lent for something else or is spent, or those of the service.
+    pub async fn encrypt(&mut self, key: &mut LentKey, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        let allowed = self.begin(key, Operation::Wrap).and_then(|()| bounded(key, plaintext, MAX_PLAINTEXT));
+        let outcome = match (allowed, &key.key) {
+            (Ok(()), OpenKey::Cipher(cipher)) => cipher.encrypt(plaintext).await,
+            (Ok(()), OpenKey::KeyWrap(_)) => Err(self.other_method(key)),
+            (Err(error), _) => Err(error),
+        };
+        self.finish("encrypt", key, outcome)
+    }
+
+    /// Decrypts what [`Lending::encrypt`] answered.
+    ///
+    /// # Errors
+    /// If the key was lent for something else or is spent, or those of the service.
+    pub async fn decrypt(&mut self, key: &mut LentKey, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let allowed = self.begin(key, Operation::Unwrap).and_then(|()| bounded(key, ciphertext, MAX_CIPHERTEXT));
+        let outcome = match (allowed, &key.key) {
+            (Ok(()), OpenKey::Cipher(cipher)) => cipher.decrypt(ciphertext).await,
+            (Ok(()), OpenKey::KeyWrap(_)) => Err(self.other_method(key)),
+            (Err(error), _) => Err(error),
+        };
+        self.finish("decrypt", key, outcome)
+    }
+
+    /// Wraps a content-encryption key for `enc`, which must be `A256GCM`.
+    ///
+    /// # Errors
+    /// If the key was lent for something else or is spent, or those of the service.
+    pub async fn wrap_key(&mut self, key: &mut LentKey, cek: &[u8], enc: &str) -> Result<WrappedKey, Error> {
+        let allowed = self.begin(key, Operation::Wrap).and_then(|()| match (enc, cek.len()) {
+            (ENC, CEK_LENGTH) => Ok(()),
+            _ => Err(invalid(key, "only 32-byte keys for A256GCM are wrapped")),
+        });
+        let outcome = match (allowed, &key.key) {
+            (Ok(()), OpenKey::KeyWrap(wrap)) => wrap.wrap(cek).await,
+            (Ok(()), OpenKey::Cipher(_)) => Err(self.other_method(key)),
+            (Err(error), _) => Err(error),
+        };
+        self.finish("wrap-key", key, outcome)
+    }
+
+    /// Unwraps a content-encryption key. `header` is the decoded protected header of the JWE; its `alg` must be the key's.
+    ///
+    /// # Errors
+    /// If the key was lent for something else or is spent, if the header isn't for this key, or those of the service.
+    pub async fn unwrap_key(&mut self, key: &mut LentKey, encrypted_key: &[u8], header: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let allowed = self
+            .begin(key, Operation::Unwrap)
+            .and_then(|()| bounded(key, encrypted_key, MAX_CIPHERTEXT))
+            .and_then(|()| read_header(key, header));
+        let outcome = match (allowed, &key.key) {
+            (Ok(header), OpenKey::KeyWrap(wrap)) => wrap.unwrap(encrypted_key, &header).await.and_then(|cek| check_cek(key, cek)),
+            (Ok(_), OpenKey::Cipher(_)) => Err(self.other_method(key)),
+            (Err(error), _) => Err(error),
+        };
+        self.finish("unwrap-key", key, outcome)
+    }
+
+    /// Whether a key may be used (once more).
+    fn begin(&mut self, key: &LentKey, operation: Operation) -> Result<(), Error> {
+        self.uses += 1;
+        if self.uses > MAX_USES {
+            return Err(self.budget(&key.uri, format!("this exchange has used keys more than {MAX_USES} times")));
+        }
+        if operation != self.exchange.operation {
+            return Err(self.budget(&key.uri, format!("it was lent to {}, not to {operation}", self.exchange.operation)));
+        }
+        match key.spent {
+            true => Err(self.budget(&key.uri, "it was lent for one use, which it has had".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn finish<T>(&mut self, step: &'static str, key: &mut LentKey, outcome: Result<T, Error>) -> Result<T, Error> {
+        key.spent |= outcome.is_ok();
+        self.record(step, key.uri.canonical().to_owned(), outcome)
+    }
+
+    /// Writes one step down.
+    fn record<T>(&mut self, step: &'static str, uri: String, outcome: Result<T, Error>) -> Result<T, Error> {
+        match &outcome {
+            Ok(_) => tracing::debug!(step, key = uri, "lent"),
+            Err(error) => {
+                tracing::debug!(step, key = uri, kind = error.kind().as_str(), error = error.line(), "refused");
+                self.failures.push(Failure { uri, error: error.clone() });
+            }
+        }
+        outcome
+    }
+
+    /// A denial by the rules of lending itself.
+    fn budget(&self, key: &KeyUri, reason: String) -> Error {
+        let hint = "a well-behaved component doesn't ask for this; check which component is running".to_owned();
+        denied(key, self.exchange.operation, Denial { reason, hint })
+    }
+
+    fn other_method(&self, key: &LentKey) -> Error {
+        invalid(key, &format!("the key wraps by {}, which needs the other pair of methods", key.wrapping()))
+    }
+
+    /// The host's own account of a failure that a guest reported. Where the record has the failure, it is told; what only a guest
+    /// can find out (a malformed packet, a tag that doesn't verify) is taken from it, as text of outside origin.
+    pub(crate) fn explain(&self, reported: Reported) -> Error {
+        match reported {
+            Reported::AllFailed(attempts) if !attempts.is_empty() => Error::AllFailed(
+                attempts.into_iter().take(MAX_PACKETS).map(|(uri, kind, text)| self.explain_attempt(&uri, kind, text)).collect(),
+            ),
+            Reported::AllFailed(_) => Error::Component { reason: "it reported failures without saying which".into() },
+            Reported::One(kind, text) => {
+                let recorded = self.failures.iter().rev().find(|failure| Some(failure.error.kind()) == kind);
+                recorded.map_or_else(|| self.claim(self.last_key.as_deref(), kind, text), |failure| failure.error.clone())
+            }
+        }
+    }
+
+    fn explain_attempt(&self, uri: &str, kind: Option<ErrorKind>, text: String) -> Error {
+        let canonical = self.canonical_uri(uri).unwrap_or_else(|_| printable(uri, 256));
+        let recorded = self.failures.iter().find(|failure| failure.uri == canonical && Some(failure.error.kind()) == kind);
+        recorded.map_or_else(|| self.claim(Some(&canonical), kind, text), |failure| failure.error.clone())
+    }
+
+    fn claim(&self, key: Option<&str>, kind: Option<ErrorKind>, text: String) -> Error {
+        let reason = printable(&text, MAX_OUTSIDE_TEXT);
+        let at_key = |reason: String| key.map_or_else(|| reason.clone(), |key| format!("{key}: {reason}"));
+        match kind {
+            Some(ErrorKind::InvalidInput) => {
+                Error::InvalidInput { reason: at_key(reason), hint: "check the annotation, or wrap the image anew".into() }
+            }
+            Some(ErrorKind::NoMatchingKey) => {
+                Error::NoMatchingKey { reason, hint: "name a key that the image was encrypted for, or none".into() }
+            }
+            Some(ErrorKind::Corrupt) => Error::Corrupt { key: key.unwrap_or("the annotation").to_owned(), reason },
+            Some(kind) => Error::Component { reason: format!("it reported `{}`, of which the host knows nothing", kind.as_str()) },
+            None => Error::Component { reason: "it reported an error of an unknown kind".into() },
+        }
+    }
+}
+
+/// What a guest said of a failure.
+pub(crate) enum Reported {
+    /// The case of the WIT error, and its text.
+    One(Option<ErrorKind>, String),
+    /// Each attempt's key URI, kind and text.
+    AllFailed(Vec<(String, Option<ErrorKind>, String)>),
+}
+
+fn denied(key: &KeyUri, operation: Operation, denial: Denial) -> Error {
+    Error::Denied { key: key.canonical().to_owned(), operation: operation.as_str(), reason: denial.reason, hint: denial.hint }
+}
+
+fn invalid(key: &LentKey, reason: &str) -> Error {
+    Error::InvalidInput { reason: format!("{}: {reason}", key.uri), hint: "check the annotation, or wrap the image anew".into() }
+}
+
+fn bounded(key: &LentKey, bytes: &[u8], limit: usize) -> Result<(), Error> {
+    match bytes.len() <= limit {
+        true => Ok(()),
+        false => Err(invalid(key, &format!("more than {limit} bytes can't be given to it"))),
+    }
+}
+
+/// Reads what matters to the host in a JWE's protected header: `alg` must be exactly the lent key's, `enc` the one that is supported.
+fn read_header(key: &LentKey, header: &str) -> Result<Header, Error> {
+    let members = Object::parse(header.as_bytes()).map_err(|error| invalid(key, &format!("the JWE's header is {error}")))?;
+    let member = |name| members.get(name).and_then(string);
+    if member("alg").is_none_or(|alg| alg != key.wrapping()) {
+        return Err(invalid(key, &format!("the JWE's `alg` is not {}, which this key wraps by", key.wrapping())));
+    }
+    if member("enc").is_none_or(|enc| enc != ENC) {
+        return Err(invalid(key, &format!("the JWE's `enc` is not {ENC}")));
+    }
+    Ok(Header { kid: member("kid").map(|kid| printable(&kid, 256)) })
+}
+
+fn check_cek(key: &LentKey, cek: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Error> {
+    match cek.len() {
+        CEK_LENGTH => Ok(cek),
+        _ => Err(Error::Corrupt { key: key.uri.canonical().to_owned(), reason: "the packet does not verify with this key".into() }),
+    }
+}

@@ -1,0 +1,38 @@
+//! A key provider for encrypted container images.
+//!
+//! skopeo, buildah, containerd, CRI-O and Confidential Containers encrypt image layers and hand each layer's key to a *key provider*, which
+//! wraps it with a key in a key management service (KMS). In this one, the protocol and annotation logic runs as a sandboxed WebAssembly
+//! component; the native host lends it single keys for single uses, after asking a policy, and holds all credentials.
+//!
+//! [`KeyProvider`] is the whole of it behind one method, [`KeyProvider::exchange`]. Below it, in the order in which one calls
+//! the next:
+//!
+//! - [`sandbox`] runs the component, one fresh instance per exchange;
+//! - [`lending`] stands between a guest and a key: budget, policy, record;
+//! - [`kms`] holds the services, [`policy`] decides, [`key_uri`] reads key URIs.
+//!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `local` (default) | keys in files on this machine |
+//! | `gcp` (default) | Google Cloud KMS |
+//! | `compile` | run other components than the one that was compiled at build time |
+#![deny(unsafe_code)]
+
+pub mod config;
+pub mod error;
+mod exchange;
+pub mod key_uri;
+pub mod kms;
+pub mod lending;
+pub mod policy;
+mod provider;
+pub mod sandbox;
+
+pub use config::{Config, Environment};
+pub use error::{Error, ErrorKind};
+pub use exchange::DEFAULT_NAME;
+pub use ocicrypt_kms_protocol as protocol;
+pub use provider::{Builder, KeyProvider};
+pub use sandbox::{Instances, PacketInfo};

@@ -1,0 +1,210 @@
+//! Who may use which key: asked before a key is opened, and before any credential is looked up.
+//!
+//! Policy is allow-list only. One key can have several names (an ARN, an alias and an id; a project's id and its number), so a rule that
+//! forbids one name would be evaded by another.
+
+use ocicrypt_kms_protocol::Operation;
+
+use crate::key_uri::{Addresses, KeyUri, KeyUriError, Service};
+
+/// Who named a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// The client, as a parameter of its message.
+    Parameter,
+    /// The configuration or the command line.
+    Configuration,
+    /// The annotation, which came with the image.
+    Annotation,
+}
+
+impl Origin {
+    /// The name in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Parameter => "parameter",
+            Self::Configuration => "configuration",
+            Self::Annotation => "annotation",
+        }
+    }
+}
+
+/// A key that somebody wants to use.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The key.
+    pub key: &'a KeyUri,
+    /// What for.
+    pub operation: Operation,
+    /// Who named it.
+    pub origin: Origin,
+}
+
+/// Why a policy said no.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Denial {
+    /// Which rule said no.
+    pub reason: String,
+    /// What to do to have it allowed.
+    pub hint: String,
+}
+
+/// Decides which keys may be used.
+pub trait Policy: Send + Sync {
+    /// Allows a use, or says why not.
+    ///
+    /// # Errors
+    /// If the use is not allowed.
+    fn decide(&self, request: &Request<'_>) -> Result<(), Denial>;
+}
+
+/// The configured `keys` list: which keys an image may choose by itself.
+///
+/// Keys that the client or the configuration named are lent without it: in exec mode both are the user's own. With no list at all, an
+/// image may choose only `local://` and, as with the original provider, `gcpkms://` keys.
+#[derive(Clone, Debug, Default)]
+pub struct KeyList(Option<Vec<Pattern>>);
+
+/// One entry of a [`KeyList`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Pattern {
+    /// One key, any version, any query.
+    Key(String),
+    /// All keys whose URI starts so; ends with `/`.
+    Below(String),
+}
+
+/// Why an entry of the `keys` list can't be used.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PatternError {
+    /// No key URI.
+    #[error("{0}; {hint}", hint = .0.hint())]
+    KeyUri(#[from] KeyUriError),
+    /// A `*` somewhere else than at the end, after a `/`.
+    #[error("`{0}`: a `*` may stand only at the end, after a `/`")]
+    Star(String),
+    /// A prefix that no canonical key URI has.
+    #[error("`{0}`: a pattern starts with a canonical scheme: gcpkms://, awskms:///, azurekms://, hashivault://, openbao:// or local://")]
+    Scheme(String),
+}
+
+const SCHEMES: [&str; 6] = ["gcpkms://", "awskms:///", "azurekms://", "hashivault://", "openbao://", "local://"];
+
+impl KeyList {
+    /// Reads the entries of a list: key URIs, or prefixes of canonical ones that end with `/*`.
+    ///
+    /// # Errors
+    /// If an entry is neither.
+    pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>, addresses: &Addresses) -> Result<Self, PatternError> {
+        let patterns = entries.into_iter().map(|entry| Pattern::parse(entry, addresses));
+        Ok(Self(Some(patterns.collect::<Result<_, _>>()?)))
+    }
+
+    fn allows(&self, key: &KeyUri) -> bool {
+        match &self.0 {
+            Some(patterns) => patterns.iter().any(|pattern| pattern.matches(key)),
+            None => matches!(key.service(), Service::Local | Service::Gcp),
+        }
+    }
+}
+
+impl Pattern {
+    fn parse(entry: &str, addresses: &Addresses) -> Result<Self, PatternError> {
+        let Some(prefix) = entry.strip_suffix('*') else {
+            return match entry.contains('*') {
+                true => Err(PatternError::Star(entry.to_owned())),
+                false => Ok(Self::Key(KeyUri::parse(entry, addresses)?.identity().to_owned())),
+            };
+        };
+        if prefix.contains('*') || !prefix.ends_with('/') {
+            return Err(PatternError::Star(entry.to_owned()));
+        }
+        if !SCHEMES.iter().any(|scheme| prefix.starts_with(scheme)) {
+            return Err(PatternError::Scheme(entry.to_owned()));
+        }
+        Ok(Self::Below(prefix.to_owned()))
+    }
+
+    fn matches(&self, key: &KeyUri) -> bool {
+        match self {
+            Self::Key(identity) => key.identity() == identity,
+            Self::Below(prefix) => key.identity().starts_with(prefix),
+        }
+    }
+}
+
+impl Policy for KeyList {
+    fn decide(&self, request: &Request<'_>) -> Result<(), Denial> {
+        if request.origin != Origin::Annotation || self.allows(request.key) {
+            return Ok(());
+        }
+        let reason = match &self.0 {
+            Some(_) => "only the image names it, and the configured `keys` don't list it",
+            None => "only the image names it, and no `keys` are configured",
+        };
+        let hint = format!("if images may choose this key, add \"{}\" to `keys` in the configuration", request.key.identity());
+        Err(Denial { reason: reason.to_owned(), hint })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GCP: &str = "gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k";
+
+    fn decide(list: &KeyList, key: &str, origin: Origin) -> Result<(), Denial> {
+        let key = KeyUri::parse(key, &Addresses::default()).unwrap();
+        list.decide(&Request { key: &key, operation: Operation::Unwrap, origin })
+    }
+
+    fn list(entries: &[&str]) -> KeyList {
+        KeyList::parse(entries.iter().copied(), &Addresses::default()).unwrap()
+    }
+
+    #[test]
+    fn without_a_list_an_image_chooses_only_local_and_cloud_kms_keys() {
+        let none = KeyList::default();
+        for key in ["local://k", GCP] {
+            assert_eq!(decide(&none, key, Origin::Annotation), Ok(()));
+        }
+        let denial = decide(&none, "hashivault://transit/k", Origin::Annotation).unwrap_err();
+        assert!(denial.hint.contains(r#"add "hashivault://transit/k" to `keys`"#), "{}", denial.hint);
+    }
+
+    #[test]
+    fn with_a_list_an_image_chooses_only_what_it_holds() {
+        let list = list(&[GCP, "local://team-a", "hashivault://transit/*"]);
+        for key in [GCP, &format!("{GCP}/cryptoKeyVersions/3?context_a=b"), "local://team-a", "hashivault://transit/any"] {
+            assert_eq!(decide(&list, key, Origin::Annotation), Ok(()), "{key}");
+        }
+        for key in ["local://team-ab", "local://team", "hashivault://transit2/any", &format!("{GCP}2")] {
+            assert!(decide(&list, key, Origin::Annotation).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_lets_an_image_choose_nothing() {
+        assert!(decide(&list(&[]), "local://k", Origin::Annotation).is_err());
+    }
+
+    #[test]
+    fn what_the_client_or_the_configuration_names_is_lent() {
+        for origin in [Origin::Parameter, Origin::Configuration] {
+            assert_eq!(decide(&list(&[]), "hashivault://transit/k", origin), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_star_stands_only_at_the_end_after_a_slash() {
+        let refused = |entry| KeyList::parse([entry], &Addresses::default()).unwrap_err();
+        for entry in ["local://team*", "local://*/k", "*", "gcpkms://projects/*/locations/*"] {
+            assert!(matches!(refused(entry), PatternError::Star(_)), "{entry}");
+        }
+        for entry in ["gcp-kms://projects/*", "awskms://*", "http://x/*", "/*"] {
+            assert!(matches!(refused(entry), PatternError::Scheme(_)), "{entry}");
+        }
+        assert!(matches!(refused("local://"), PatternError::KeyUri(_)));
+    }
+}

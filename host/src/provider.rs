@@ -1,0 +1,286 @@
+//! The key provider as a library: a message in, an answer out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ocicrypt_kms_protocol::json::{Object, string};
+use ocicrypt_kms_protocol::{Answer, MAX_ANNOTATION, Operation};
+use zeroize::Zeroizing;
+
+use crate::config::{Config, Environment};
+use crate::error::printable;
+use crate::exchange::{Exchange, Settings};
+use crate::key_uri::{Addresses, KeyUri, Service};
+use crate::kms::Services;
+use crate::lending::{Lender, Lending};
+use crate::policy::{KeyList, Policy};
+use crate::sandbox::{Instances, Sandbox};
+use crate::{Error, PacketInfo};
+
+/// A key provider: a sandboxed component, and the keys, policy and services that it is lent from.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let keystore = folder.path().to_owned();
+/// use ocicrypt_kms::{Config, Environment, KeyProvider};
+///
+/// let config = Config { keystore: Some(keystore), ..Config::default() };
+/// let provider = KeyProvider::builder(config).environment(Environment::of([("HOME", "/")])).build().unwrap();
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+/// # runtime.block_on(async {
+/// let error = provider.exchange(b"{}").await.unwrap_err();
+/// assert!(error.line().starts_with("the message has no operation"));
+/// # });
+/// ```
+pub struct KeyProvider {
+    sandbox: Sandbox,
+    lender: Arc<Lender>,
+    name: Option<String>,
+    key: Option<KeyUri>,
+    default_recipients: Vec<KeyUri>,
+    options: Vec<(String, String)>,
+    deadline: Duration,
+}
+
+/// Makes a [`KeyProvider`].
+pub struct Builder {
+    config: Config,
+    environment: Environment,
+    name: Option<String>,
+    key: Option<String>,
+    credentials: Option<PathBuf>,
+    instances: Instances,
+    services: Option<Services>,
+    policy: Option<Arc<dyn Policy>>,
+    #[cfg(feature = "compile")]
+    component: Option<Vec<u8>>,
+}
+
+impl KeyProvider {
+    /// A provider with this configuration.
+    #[must_use]
+    pub fn builder(config: Config) -> Builder {
+        Builder {
+            config,
+            environment: Environment::process(),
+            name: None,
+            key: None,
+            credentials: None,
+            instances: Instances::default(),
+            services: None,
+            policy: None,
+            #[cfg(feature = "compile")]
+            component: None,
+        }
+    }
+
+    /// Answers one message of the key provider protocol. Runs on any tokio runtime with time (and, for services that are reached by
+    /// HTTP, with I/O) enabled.
+    ///
+    /// # Errors
+    /// If the message is malformed, a key is not lent or can't be used, or the component fails.
+    pub async fn exchange(&self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let deadline = Instant::now() + self.deadline;
+        let settings = Settings {
+            name: self.name.as_deref(),
+            key: self.key.as_ref(),
+            default_recipients: &self.default_recipients,
+            addresses: &self.lender.addresses,
+        };
+        let exchange = Exchange::read(message, &settings)?;
+        let operation = exchange.operation;
+        tracing::debug!(%operation, provider = exchange.name, named = exchange.named.len(), origin = exchange.origin.as_str(), "exchange");
+        let defaults: Vec<_> = self.default_recipients.iter().map(|key| key.canonical().to_owned()).collect();
+        let lending = Lending::new(self.lender.clone(), exchange, deadline);
+        let answer = self.sandbox.exchange(lending, &defaults, &self.options, deadline).await?;
+        check(operation, &answer)
+    }
+
+    /// Lists the packets of one decoded annotation. Needs no key.
+    ///
+    /// # Errors
+    /// If the annotation is malformed, or the component fails.
+    pub async fn inspect(&self, annotation: &[u8]) -> Result<Vec<PacketInfo>, Error> {
+        self.sandbox.inspect(annotation, Instant::now() + self.deadline).await
+    }
+}
+
+/// Reads a guest's answer and writes it anew: a client sees a result of the right operation and nothing else. Opts data that isn't opts
+/// data is not answered: the provider is no decryption oracle for other ciphertexts of the same key.
+fn check(operation: Operation, answer: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let failed = |reason: String| Error::Component { reason };
+    let answer = Answer::parse(operation, answer).map_err(|error| failed(error.to_string()))?;
+    match operation {
+        Operation::Wrap if answer.result.is_empty() || answer.result.len() > MAX_ANNOTATION => {
+            Err(failed(format!("its annotation is empty or longer than {MAX_ANNOTATION} bytes")))
+        }
+        Operation::Unwrap if !is_opts_data(&answer.result) => Err(Error::InvalidInput {
+            reason: "what the annotation holds is not the key of an image layer, so it is not handed out".into(),
+            hint: "the packet was not made for this use; check where the image comes from".into(),
+        }),
+        _ => Ok(answer.write()),
+    }
+}
+
+/// Opts data is a JSON object with a `symkey`.
+fn is_opts_data(bytes: &[u8]) -> bool {
+    let symkey = |object: Object<'_>| object.get("symkey").and_then(string).is_some_and(|key| !key.is_empty());
+    Object::parse(bytes).is_ok_and(symkey)
+}
+
+impl Builder {
+    /// Which provider of a message this is (`--provider`), in place of the configuration's.
+    #[must_use]
+    pub fn name(mut self, name: Option<String>) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// The one key of every exchange (`--kmsURI`), in place of a message's parameter.
+    #[must_use]
+    pub fn key(mut self, uri: Option<String>) -> Self {
+        self.key = uri;
+        self
+    }
+
+    /// A Google credential file (`--adc`), in place of the configuration's.
+    #[must_use]
+    pub fn credentials(mut self, file: Option<PathBuf>) -> Self {
+        self.credentials = file;
+        self
+    }
+
+    /// The environment to read settings from, in place of the process's.
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// How instances get their memory.
+    #[must_use]
+    pub fn instances(mut self, instances: Instances) -> Self {
+        self.instances = instances;
+        self
+    }
+
+    /// Other services than those that are built in.
+    #[must_use]
+    pub fn services(mut self, services: Services) -> Self {
+        self.services = Some(services);
+        self
+    }
+
+    /// Another policy than the configured `keys`.
+    #[must_use]
+    pub fn policy(mut self, policy: Arc<dyn Policy>) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Another component than the built-in one. Whoever chooses it can let it publish the keys of the images that it wraps; see SECURITY.md.
+    #[cfg(feature = "compile")]
+    #[must_use]
+    pub fn component(mut self, component: Vec<u8>) -> Self {
+        self.component = Some(component);
+        self
+    }
+
+    /// Makes the provider. Touches no credential and no network.
+    ///
+    /// # Errors
+    /// If the configuration is wrong, or the sandbox can't be set up.
+    pub fn build(self) -> Result<KeyProvider, Error> {
+        let addresses = Addresses::default();
+        let wrong = |place: &str, reason: String| Error::Configuration { place: place.to_owned(), reason };
+        let parse = |place: &'static str, text: &str| {
+            KeyUri::parse(text, &addresses).map_err(|error| wrong(place, format!("{error}; {}", error.hint())))
+        };
+        let key = self.key.as_deref().filter(|uri| !uri.is_empty()).map(|uri| parse("--kmsURI", uri)).transpose()?;
+        let recipients = self.config.default_recipients.iter().map(|uri| parse("default-recipients", uri));
+        let default_recipients = recipients.collect::<Result<Vec<_>, _>>()?;
+        let policy = match (&self.policy, &self.config.keys) {
+            (Some(policy), _) => policy.clone(),
+            (None, Some(keys)) => {
+                let list = KeyList::parse(keys.iter().map(String::as_str), &addresses);
+                Arc::new(list.map_err(|error| wrong("keys", printable(&error.to_string(), 1024)))?)
+            }
+            (None, None) => Arc::new(KeyList::default()),
+        };
+        let services = match &self.services {
+            Some(services) => services.clone(),
+            None => self.built_in_services()?,
+        };
+        Ok(KeyProvider {
+            sandbox: self.sandbox()?,
+            lender: Arc::new(Lender { services, policy, addresses }),
+            name: self.name.or(self.config.provider),
+            key,
+            default_recipients,
+            options: self.config.options.into_iter().collect(),
+            deadline: Duration::from_secs(self.config.deadline_seconds.into()),
+        })
+    }
+
+    #[cfg(feature = "compile")]
+    fn sandbox(&self) -> Result<Sandbox, Error> {
+        match &self.component {
+            Some(component) => Sandbox::compile(component, self.instances),
+            None => Sandbox::built_in(self.instances),
+        }
+    }
+
+    #[cfg(not(feature = "compile"))]
+    fn sandbox(&self) -> Result<Sandbox, Error> {
+        Sandbox::built_in(self.instances)
+    }
+
+    /// Each service of this build. None of them looks anything up before one of its keys is opened.
+    fn built_in_services(&self) -> Result<Services, Error> {
+        let services = Services::new();
+        #[cfg(feature = "local")]
+        let services = {
+            let folder = crate::kms::keystore::default_folder(&self.environment, self.config.keystore.as_deref());
+            services.with(Service::Local, Arc::new(crate::kms::local::Local::new(folder.map(crate::kms::keystore::Keystore::new))))
+        };
+        #[cfg(feature = "gcp")]
+        let services = {
+            let settings = &self.config.gcp;
+            let credentials = self.credentials.clone().or_else(|| settings.credentials.clone());
+            let http = Arc::new(crate::kms::http::Http::default());
+            let gcp = crate::kms::gcp::Gcp::new(http, &self.environment, settings.endpoint.as_deref(), credentials)?;
+            services.with(Service::Gcp, Arc::new(gcp))
+        };
+        Ok(services)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_opts_data_is_handed_out() {
+        assert!(is_opts_data(br#"{"symkey":"a","digest":"b"}"#));
+        for other in ["", "{}", "secret", "[]", r#"{"symkey":""}"#, r#"{"symkey":null}"#, r#"{"symkey":{}}"#, r#""symkey""#] {
+            assert!(!is_opts_data(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_guests_answer_is_written_anew() {
+        let answer = br#"{"x":1,"keywrapresults":{"annotation":"YQ==","y":2},"keyunwrapresults":{"optsdata":"c2VjcmV0"}}"#;
+        assert_eq!(check(Operation::Wrap, answer).unwrap().as_slice(), br#"{"keywrapresults":{"annotation":[97]}}"#);
+        let error = check(Operation::Unwrap, answer).unwrap_err();
+        assert!(!error.line().contains("secret"), "{}", error.line());
+    }
+
+    #[test]
+    fn an_annotation_that_no_client_would_store_is_refused() {
+        for length in [0, MAX_ANNOTATION + 1] {
+            let answer = Answer::new(Operation::Wrap, Zeroizing::new(vec![b'a'; length])).write();
+            assert!(matches!(check(Operation::Wrap, &answer).unwrap_err(), Error::Component { .. }), "{length}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The program as container tools start it: one exchange, an exit code, one line on standard error or one answer on standard output.
+
+#[path = "support/messages.rs"]
+mod messages;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
+
+/// A folder with a keystore, and the program with nothing else of this machine's settings.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new(keys: &[&str]) -> Self {
+        let home = Self(tempfile::tempdir().unwrap());
+        for key in keys {
+            assert!(home.run(&["keygen", key], b"").status.success());
+        }
+        home
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ocicrypt-kms"))
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.path())
+            .env("OCICRYPT_KMS_KEYSTORE", self.path().join("keys"))
+            .current_dir(self.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that refuses its arguments doesn't read its input.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
+    }
+
+    /// The answer of an exchange that works.
+    fn exchange(&self, arguments: &[&str], message: &[u8]) -> Vec<u8> {
+        let output = self.run(arguments, message);
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// The exit code and the one line of an exchange that fails.
+    fn refused(&self, arguments: &[&str], message: &[u8]) -> (i32, String) {
+        let output = self.run(arguments, message);
+        assert!(output.stdout.is_empty(), "nothing on standard output: {}", String::from_utf8_lossy(&output.stdout));
+        let text = String::from_utf8(output.stderr).unwrap();
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(line.starts_with("ocicrypt-kms: ") && !line.contains('\n'), "{text:?}");
+        (output.status.code().unwrap(), line["ocicrypt-kms: ".len()..].to_owned())
+    }
+}
+
+fn wrap_for(uris: &[&str]) -> Vec<u8> {
+    keywrap(&[("kmscrypt", uris)], OPTS_DATA)
+}
+
+#[test]
+fn what_was_wrapped_unwraps_with_the_key_named_or_left_to_the_annotation() {
+    let home = Home::new(&["team"]);
+    let annotation = annotation_of(&home.exchange(&[], &wrap_for(&["local://team"])));
+    for parameters in [&["local://team"][..], &["Enabled"], &[]] {
+        let answer = home.exchange(&[], &keyunwrap(&[("kmscrypt", parameters)], &annotation));
+        assert_eq!(opts_data_of(&answer), OPTS_DATA);
+    }
+}
+
+#[test]
+fn several_recipients_each_unwrap_alone() {
+    let home = Home::new(&["a", "b"]);
+    let annotation = annotation_of(&home.exchange(&[], &wrap_for(&["local://a", "local://b"])));
+    assert!(annotation.starts_with(b"[{"));
+    for (key, other) in [("a", "b"), ("b", "a")] {
+        std::fs::rename(home.path().join(format!("keys/{other}.jwks")), home.path().join("away")).unwrap();
+        let answer = home.exchange(&[], &keyunwrap(&[("kmscrypt", &[&format!("local://{key}")])], &annotation));
+        assert_eq!(opts_data_of(&answer), OPTS_DATA);
+        let answer = home.exchange(&[], &keyunwrap(&[], &annotation));
+        assert_eq!(opts_data_of(&answer), OPTS_DATA, "the packet of the missing key is passed over");
+        std::fs::rename(home.path().join("away"), home.path().join(format!("keys/{other}.jwks"))).unwrap();
+    }
+}
+
+#[test]
+fn wrapping_for_several_is_all_or_nothing() {
+    let home = Home::new(&["a"]);
+    let (code, line) = home.refused(&[], &wrap_for(&["local://a", "local://missing"]));
+    assert_eq!(code, 5);
+    assert!(line.starts_with("local://missing: there is no such key in the keystore"), "{line}");
+}
+
+#[test]
+fn malformed_messages_are_refused_with_a_line_that_says_what_is_wrong() {
+    let home = Home::new(&["team"]);
+    let annotation = annotation_of(&home.exchange(&[], &wrap_for(&["local://team"])));
+    let wrap = String::from_utf8(wrap_for(&["local://team"])).unwrap();
+    let unwrap = |annotation: &[u8]| keyunwrap(&[("kmscrypt", &["local://team"])], annotation);
+    let table: &[(Vec<u8>, i32, &str)] = &[
+        (b"".to_vec(), 2, "the message is empty"),
+        (b"not JSON".to_vec(), 2, "the message is malformed: not JSON"),
+        (b"[1]".to_vec(), 2, "the message is malformed: not a JSON object"),
+        (b"{}".to_vec(), 2, "the message has no operation"),
+        (br#"{"op":"keyrotate"}"#.to_vec(), 2, "neither `keywrap` nor `keyunwrap`"),
+        (wrap.replace("\"optsdata\":\"", "\"optsdata\":\"*").into_bytes(), 2, "`optsdata` is neither base64"),
+        (wrap.replace("bG9jYWw6Ly90ZWFt", "bG9jYWw6Ly90ZWFt*").into_bytes(), 2, "not an array of base64 texts"),
+        (keywrap(&[], OPTS_DATA), 2, "no key to wrap with was named"),
+        (wrap_for(&["local://../x"]), 2, "\"..\" path segment"),
+        (wrap_for(&["gcpkm://projects/p"]), 2, "is not the scheme of a key URI"),
+        (wrap_for(&["hashivault://transit/k"]), 2, "no support for keys of the service `vault`"),
+        (wrap_for(&["local://team?context=x"]), 2, "context"),
+        (unwrap(b"not JSON"), 2, "the annotation is malformed: it is not JSON"),
+        (unwrap(br#"{"key_url":"local://team","wrapped_key":"*","wrap_type":"JWE"}"#), 2, "no base64"),
+        (unwrap(br#"{"key_url":"local://team","wrapped_key":"YQ==","wrap_type":"AES"}"#), 2, "`wrap_type` is AES"),
+        (unwrap(&vec![b' '; (64 << 10) + 1]), 2, "longer than 65536 bytes"),
+        (vec![b' '; (4 << 20) + 1], 2, "longer than 4194304 bytes"),
+        (keyunwrap(&[("kmscrypt", &["local://other"])], &annotation), 3, "the annotation is for local://team"),
+    ];
+    for (message, code, reason) in table {
+        let (got, line) = home.refused(&[], message);
+        assert!(line.contains(reason) && got == *code, "{reason}: {got} {line}");
+    }
+}
+
+#[test]
+fn a_wrong_key_and_a_changed_packet_give_the_same_line() {
+    let home = Home::new(&["team"]);
+    let annotation = annotation_of(&home.exchange(&[], &wrap_for(&["local://team"])));
+    let unwrap = keyunwrap(&[("kmscrypt", &["local://team"])], &annotation);
+    // The same name and version, another key.
+    let file = home.path().join("keys/team.jwks");
+    let set = std::fs::read_to_string(&file).unwrap();
+    let start = set.find("\"k\":\"").unwrap() + 5;
+    let other = format!("{}{}{}", &set[..start], "A".repeat(43), &set[start + 43..]);
+    std::fs::write(&file, &other).unwrap();
+    let (code, wrong_key) = home.refused(&[], &unwrap);
+    assert_eq!(code, 7);
+    std::fs::write(&file, set).unwrap();
+    // The last character of the JWE's tag, inside the packet's base64.
+    let text = String::from_utf8(annotation).unwrap();
+    let inner = text.split('"').nth(7).unwrap();
+    let mut jwe = ocicrypt_kms::protocol::bytes::decode(inner).unwrap().to_vec();
+    let last = jwe.len() - 2;
+    jwe[last] = if jwe[last] == b'A' { b'B' } else { b'A' };
+    let changed = text.replace(inner, &ocicrypt_kms::protocol::bytes::encode(&jwe));
+    let (code, changed) = home.refused(&[], &keyunwrap(&[("kmscrypt", &["local://team"])], changed.as_bytes()));
+    assert_eq!(code, 7);
+    assert_eq!(wrong_key, changed);
+    assert!(changed.starts_with("local://team: the packet does not verify with this key; the packet was changed"), "{changed}");
+}
+
+#[test]
+fn context_is_bound_and_must_be_met() {
+    let home = Home::new(&["team"]);
+    let annotation = annotation_of(&home.exchange(&[], &wrap_for(&["local://team?context_stage=prod&context_a=b%20c"])));
+    let text = String::from_utf8(annotation.clone()).unwrap();
+    assert!(text.contains(r#""key_url":"local://team?context_a=b%20c&context_stage=prod""#), "{text}");
+    for uri in ["local://team", "local://team?context_stage=prod"] {
+        let answer = home.exchange(&[], &keyunwrap(&[("kmscrypt", &[uri])], &annotation));
+        assert_eq!(opts_data_of(&answer), OPTS_DATA, "{uri}");
+    }
+    let (code, _) = home.refused(&[], &keyunwrap(&[("kmscrypt", &["local://team?context_stage=test"])], &annotation));
+    assert_eq!(code, 3);
+    // An annotation whose URI was changed no longer matches what the JWE protects.
+    for uri in ["local://team", "local://team?context_a=b%20c&context_stage=test"] {
+        let changed = text.replace("local://team?context_a=b%20c&context_stage=prod", uri);
+        let (code, line) = home.refused(&[], &keyunwrap(&[], changed.as_bytes()));
+        assert!(code == 7 && line.contains("context"), "{code} {line}");
+    }
+}
+
+#[test]
+fn rotated_keys_still_unwrap_and_new_ones_wrap() {
+    let home = Home::new(&["team"]);
+    let before = annotation_of(&home.exchange(&[], &wrap_for(&["local://team"])));
+    assert!(home.run(&["keygen", "--rotate", "team"], b"").status.success());
+    let after = annotation_of(&home.exchange(&[], &wrap_for(&["local://team"])));
+    for annotation in [&before, &after] {
+        assert_eq!(opts_data_of(&home.exchange(&[], &keyunwrap(&[], annotation))), OPTS_DATA);
+    }
+    let home2 = Home::new(&["team"]);
+    let (code, line) = home2.refused(&[], &keyunwrap(&[], &before));
+    assert!(code == 5 && line.contains("no version"), "{code} {line}");
+}
+
+#[test]
+fn messages_of_ocicrypt_rs_are_answered_with_arrays_of_numbers() {
+    let home = Home::new(&["team"]);
+    let message = r#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"kmscrypt":["bG9jYWw6Ly90ZWFt"]},"DecryptConfig":{"Parameters":{}}},"optsdata":"{\"symkey\":\"a\",\"digest\":\"\",\"cipheroptions\":{}}"}}"#;
+    let answer = home.exchange(&[], message.as_bytes());
+    assert!(answer.starts_with(br#"{"keywrapresults":{"annotation":[123,34,"#), "{}", String::from_utf8_lossy(&answer));
+    let answer = home.exchange(&[], &keyunwrap(&[], &annotation_of(&answer)));
+    assert!(answer.starts_with(br#"{"keyunwrapresults":{"optsdata":[123,34,"#));
+    assert_eq!(opts_data_of(&answer), br#"{"symkey":"a","digest":"","cipheroptions":{}}"#);
+}
+
+#[test]
+fn a_key_that_only_the_image_names_needs_the_keys_list() {
+    let home = Home::new(&["team", "other"]);
+    let annotation = annotation_of(&home.exchange(&[], &wrap_for(&["local://team"])));
+    let config = home.path().join("config.toml");
+    std::fs::write(&config, "keys = ['local://other']\n").unwrap();
+    let arguments = ["--config", config.to_str().unwrap()];
+    let (code, line) = home.refused(&arguments, &keyunwrap(&[], &annotation));
+    assert!(code == 4 && line.contains("local://team is not lent for unwrap") && line.contains("add \"local://team\" to `keys`"), "{line}");
+    assert_eq!(opts_data_of(&home.exchange(&arguments, &keyunwrap(&[("kmscrypt", &["local://team"])], &annotation))), OPTS_DATA);
+    std::fs::write(&config, "keys = ['local://*']\n").unwrap();
+    assert_eq!(opts_data_of(&home.exchange(&arguments, &keyunwrap(&[], &annotation))), OPTS_DATA);
+    let foreign = br#"{"key_url":"hashivault://transit/k","wrapped_key":"YQ==","wrap_type":"AES"}"#;
+    let (code, line) = home.refused(&[], &keyunwrap(&[], foreign));
+    assert!(code == 4 && line.contains("add \"hashivault://transit/k\" to `keys`"), "{line}");
+}
+
+#[test]
+fn the_user_configuration_file_is_found_and_its_mistakes_are_named() {
+    let home = Home::new(&["team"]);
+    let folder = home.path().join(".config/ocicrypt-kms");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("config.toml"), "default-recipients = ['local://team']\n").unwrap();
+    let annotation = annotation_of(&home.exchange(&[], &keywrap(&[("kmscrypt", &["Enabled"])], OPTS_DATA)));
+    assert!(String::from_utf8(annotation).unwrap().contains("local://team"));
+    std::fs::write(folder.join("config.toml"), "default-recipients = []\nkey = 'x'\n").unwrap();
+    let (code, line) = home.refused(&[], &wrap_for(&["local://team"]));
+    assert!(code == 2 && line.contains("config.toml: line 2: unknown field `key`"), "{line}");
+    std::fs::write(folder.join("config.toml"), "keys = ['local://t*']\n").unwrap();
+    let (code, line) = home.refused(&[], &wrap_for(&["local://team"]));
+    assert!(code == 2 && line.contains("only at the end, after a `/`"), "{line}");
+}
+
+#[test]
+fn kms_uri_takes_the_place_of_what_the_client_names() {
+    let home = Home::new(&["team", "other"]);
+    let annotation = annotation_of(&home.exchange(&["--kmsURI", "local://team"], &wrap_for(&["local://other"])));
+    assert!(String::from_utf8(annotation.clone()).unwrap().contains("local://team"));
+    let (code, line) = home.refused(&["-kmsURI=local://other"], &keyunwrap(&[("kmscrypt", &["local://team"])], &annotation));
+    assert!(code == 3 && line.contains("local://team"), "{line}");
+    assert_eq!(opts_data_of(&home.exchange(&["-kmsURI", "local://team"], &keyunwrap(&[], &annotation))), OPTS_DATA);
+}
+
+#[test]
+fn the_debug_log_tells_what_happened_and_holds_no_secret() {
+    let home = Home::new(&["team"]);
+    let log = home.path().join("debug.log");
+    let arguments = ["--debugLog", log.to_str().unwrap()];
+    let annotation = annotation_of(&home.exchange(&arguments, &wrap_for(&["local://team"])));
+    home.exchange(&arguments, &keyunwrap(&[], &annotation));
+    home.refused(&arguments, &keyunwrap(&[("kmscrypt", &["local://team"])], b"{\"key_url\":\"local://team\"}"));
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("key=\"local://team\"") && text.contains("operation=wrap") && text.contains("operation=unwrap"), "{text}");
+    let set = std::fs::read_to_string(home.path().join("keys/team.jwks")).unwrap();
+    let key = set.split("\"k\":\"").nth(1).unwrap().split('"').next().unwrap();
+    for secret in [key, "bdhUK2c778nWUudQgCwFW9gxjaZSsSyk7bH6vWJY7Zk=", "symkey"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+#[test]
+fn the_process_leaves_no_core_and_can_not_be_traced() {
+    use std::os::unix::fs::MetadataExt;
+    let home = Home::new(&[]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ocicrypt-kms"))
+        .env_clear()
+        .env("HOME", home.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let limits = format!("/proc/{}/limits", child.id());
+    let core = || std::fs::read_to_string(&limits).unwrap().lines().find(|line| line.starts_with("Max core")).unwrap().to_owned();
+    let wanted: Vec<_> = ["Max", "core", "file", "size", "0", "0", "bytes"].into();
+    let start = std::time::Instant::now();
+    while core().split_whitespace().collect::<Vec<_>>() != wanted {
+        assert!(start.elapsed().as_secs() < 10, "{}", core());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // What isn't dumpable belongs to root in /proc, so that its user can't attach to it; root, who runs tests in CI, owns both.
+    assert_eq!(std::fs::metadata(format!("/proc/{}/mem", child.id())).unwrap().uid(), 0);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+#[test]
+fn keygen_refuses_what_is_no_name_and_never_overwrites() {
+    let home = Home::new(&["team"]);
+    for name in ["../x", "a/b", "", ".hidden", "team?context_a=b", "a b"] {
+        let (code, _) = home.refused(&["keygen", name], b"");
+        assert_eq!(code, 2, "{name}");
+    }
+    let (code, line) = home.refused(&["keygen", "team"], b"");
+    assert!(code == 5 && line.contains("keygen --rotate team"), "{line}");
+    let (code, line) = home.refused(&["keygen", "--rotate", "absent"], b"");
+    assert!(code == 5 && line.contains("no such key"), "{line}");
+}
+
+#[test]
+fn doctor_says_what_is_wrong_and_tries_a_key() {
+    let home = Home::new(&["team"]);
+    let output = home.run(&["doctor", "local://team"], b"");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("ok      local://team: a key was wrapped and unwrapped"), "{text}");
+    assert!(text.contains("PROBLEM ocicrypt.json: OCICRYPT_KEYPROVIDER_CONFIG is not set"), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(home.run(&["doctor", "local://absent"], b"").stdout).unwrap();
+    assert!(text.contains("PROBLEM local://absent: local://absent: there is no such key"), "{text}");
+}

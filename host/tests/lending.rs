@@ -1,0 +1,287 @@
+//! What the host enforces whatever the guest does: a hostile component tries each trick, and a named mechanism stops it.
+
+#[path = "support/messages.rs"]
+mod messages;
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
+use ocicrypt_kms::kms::keystore::{Existing, Keystore};
+use ocicrypt_kms::{Config, Environment, Error, ErrorKind, Instances, KeyProvider};
+use ocicrypt_kms_fakes::gcp::FakeGcp;
+
+const GCP_KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
+
+/// The hostile component, built once.
+fn hostile() -> &'static [u8] {
+    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
+    COMPONENT.get_or_init(|| {
+        let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/hostile");
+        let target = ocicrypt_kms_guest_build::shared_target_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));
+        ocicrypt_kms_guest_build::build(&guest, &target).unwrap()
+    })
+}
+
+/// A host with the keys `local://a` and `local://b` and the Cloud KMS key `GCP_KEY`, whose component plays `trick` with `key`.
+struct Stage {
+    _folder: tempfile::TempDir,
+    gcp: FakeGcp,
+    provider: KeyProvider,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn stage_with(trick: &str, key: &str, change: impl FnOnce(Config) -> Config, instances: Instances) -> Stage {
+    let folder = tempfile::tempdir().unwrap();
+    let keystore = Keystore::new(folder.path().to_owned());
+    for name in ["a", "b"] {
+        keystore.create(name, Existing::Refuse).unwrap();
+    }
+    let gcp = FakeGcp::start();
+    gcp.add_key(GCP_KEY);
+    let options = [("trick".to_owned(), trick.to_owned()), ("key".to_owned(), key.to_owned())];
+    let config = Config { keystore: Some(folder.path().to_owned()), options: options.into(), ..Config::default() };
+    let environment = Environment::of([
+        ("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS".to_owned(), gcp.endpoint()),
+        ("HOME".to_owned(), folder.path().display().to_string()),
+    ]);
+    let provider = KeyProvider::builder(change(config)).environment(environment).component(hostile().to_vec()).instances(instances);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    Stage { _folder: folder, gcp, provider: provider.build().unwrap(), runtime }
+}
+
+fn stage(trick: &str, key: &str) -> Stage {
+    stage_with(trick, key, |config| config, Instances::OneShot)
+}
+
+impl Stage {
+    /// What the guest was told, in an exchange that wraps for `named`.
+    fn wrap(&self, named: &[&str]) -> Result<String, Error> {
+        let answer = self.runtime.block_on(self.provider.exchange(&keywrap(&[("kmscrypt", named)], OPTS_DATA)))?;
+        Ok(String::from_utf8(annotation_of(&answer)).unwrap())
+    }
+
+    /// What the guest was told, in an exchange that unwraps with `named`.
+    fn unwrap(&self, named: &[&str]) -> Result<String, Error> {
+        let answer = self.runtime.block_on(self.provider.exchange(&keyunwrap(&[("kmscrypt", named)], b"{}")))?;
+        Ok(String::from_utf8(opts_data_of(&answer)).unwrap())
+    }
+}
+
+fn assert_denied(told: &str, reason: &str) {
+    assert!(told.contains("Denied") && told.contains(reason), "{told}");
+}
+
+#[test]
+fn private_keys_of_other_schemes_do_not_arrive() {
+    let stage = stage("echo the message", "");
+    let parameters = r#""Parameters":{"kmscrypt":["bG9jYWw6Ly9h"],"privkeys":["UFJJVkFURQ=="],"x509s":["WA=="]}"#;
+    let nested = r#""DecryptConfig":{"Parameters":{"privkeys":["UFJJVkFURQ=="],"kmscrypt":["bG9jYWw6Ly9i"]}}"#;
+    let message =
+        format!(r#"{{"op":"keywrap","unknown":"UFJJVkFURQ==","keywrapparams":{{"ec":{{{parameters},{nested}}},"optsdata":[123,125]}}}}"#);
+    let answer = stage.runtime.block_on(stage.provider.exchange(message.as_bytes())).unwrap();
+    let expected = br#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"kmscrypt":["bG9jYWw6Ly9h"]}},"optsdata":[123,125]}}"#;
+    assert_eq!(annotation_of(&answer), expected);
+}
+
+#[test]
+fn duplicate_members_are_refused_before_a_guest_runs() {
+    let stage = stage("loop", "");
+    let message = br#"{"op":"keywrap","op":"keyunwrap","keywrapparams":{"ec":null,"optsdata":""}}"#;
+    let error = stage.runtime.block_on(stage.provider.exchange(message)).unwrap_err();
+    assert!(error.line().contains(r#"the member "op" twice"#), "{}", error.line());
+}
+
+#[test]
+fn a_wrap_exchange_cannot_unwrap() {
+    assert_denied(&stage("open for the other usage", "local://a").wrap(&["local://a"]).unwrap(), "this exchange may wrap, not unwrap");
+    let told = stage("open and use for the other usage", &format!("gcpkms://{GCP_KEY}")).wrap(&[&format!("gcpkms://{GCP_KEY}")]).unwrap();
+    assert_denied(&told, "it was lent to wrap, not to unwrap");
+}
+
+#[test]
+fn an_unwrap_exchange_cannot_wrap() {
+    assert_denied(&stage("open for the other usage", "local://a").unwrap(&["local://a"]).unwrap(), "this exchange may unwrap, not wrap");
+    let told = stage("open and use for the other usage", &format!("gcpkms://{GCP_KEY}")).unwrap(&[&format!("gcpkms://{GCP_KEY}")]).unwrap();
+    assert_denied(&told, "it was lent to unwrap, not to wrap");
+}
+
+#[test]
+fn a_key_that_was_not_named_does_not_open() {
+    for (told, stage) in ["local://b", &format!("gcpkms://{GCP_KEY}")].map(|key| {
+        let stage = stage("open", key);
+        (stage.wrap(&["local://a"]).unwrap() + &stage.unwrap(&["local://a"]).unwrap(), stage)
+    }) {
+        assert_eq!(told.matches("this exchange is not about it").count(), 2, "{told}");
+        assert!(stage.gcp.requests().is_empty(), "no call was made");
+    }
+}
+
+#[test]
+fn a_packet_may_say_more_in_its_query_than_the_named_key_but_not_less_and_not_when_wrapping() {
+    let more = stage("open", "local://a?context_x=1&context_y=2");
+    assert!(more.unwrap(&["local://a?context_x=1"]).unwrap().contains("Ok("));
+    assert_denied(&more.wrap(&["local://a?context_x=1"]).unwrap(), "this exchange is not about it");
+    let less = stage("open", "local://a");
+    assert_denied(&less.unwrap(&["local://a?context_x=1"]).unwrap(), "this exchange is not about it");
+}
+
+#[test]
+fn a_context_other_than_the_named_one_is_refused() {
+    assert_denied(&stage("other context", "local://a").wrap(&["local://a"]).unwrap(), "this exchange is not about it");
+}
+
+#[test]
+fn a_key_that_only_the_annotation_names_opens_only_if_policy_allows_it() {
+    let listed = |keys: &[&str]| {
+        let keys = Some(keys.iter().map(|key| (*key).to_owned()).collect());
+        stage_with("open", "local://a", |config| Config { keys, ..config }, Instances::OneShot)
+    };
+    assert!(listed(&["local://a"]).unwrap(&[]).unwrap().contains("Ok("));
+    assert_denied(&listed(&["local://b"]).unwrap(&[]).unwrap(), "only the image names it");
+}
+
+#[test]
+fn a_key_serves_one_successful_use() {
+    let told = stage("use twice", "local://a").wrap(&["local://a"]).unwrap();
+    assert!(told.starts_with("true "), "{told}");
+    assert_denied(&told, "it was lent for one use, which it has had");
+}
+
+#[test]
+fn a_seventeenth_open_is_refused() {
+    let told = stage("open often", "local://a").wrap(&["local://a"]).unwrap();
+    assert!(told.starts_with("16 "), "{told}");
+    assert_denied(&told, "more than 16 keys");
+}
+
+#[test]
+fn failed_opens_count() {
+    assert_denied(&stage("open badly, then well", "local://a").wrap(&["local://a"]).unwrap(), "more than 16 keys");
+}
+
+#[test]
+fn failed_uses_are_bounded_too() {
+    let told = stage("use often", "local://a").unwrap(&["local://a"]).unwrap();
+    assert!(told.contains("Corrupt"), "{told}");
+    assert_denied(&told, "more than 16 times");
+}
+
+#[test]
+fn a_key_kept_for_the_next_exchange_is_gone_and_so_is_all_memory() {
+    for instances in [Instances::OneShot, Instances::Pooled(1)] {
+        let stage = stage_with("keep a key", "local://a", |config| config, instances);
+        for _ in 0..3 {
+            assert_eq!(stage.wrap(&["local://a"]).unwrap(), "kept 0 keys and 0 bytes", "{instances:?}");
+        }
+    }
+}
+
+#[test]
+fn a_handle_that_was_never_lent_is_no_key() {
+    let error = stage("forge a handle", "").wrap(&["local://a"]).unwrap_err();
+    assert!(matches!(error, Error::Component { .. }), "{error}");
+}
+
+#[test]
+fn a_key_of_one_kind_refuses_the_methods_of_the_other() {
+    let told = stage("use the other methods", "local://a").wrap(&["local://a"]).unwrap();
+    assert!(told.contains("the key wraps by A256KW, which needs the other pair of methods"), "{told}");
+}
+
+#[test]
+fn only_content_encryption_keys_of_the_right_length_are_wrapped() {
+    let told = stage("wrap keys of other lengths", "local://a").wrap(&["local://a"]).unwrap();
+    assert_eq!(told.matches("only 32-byte keys for A256GCM are wrapped").count(), 2, "{told}");
+}
+
+#[test]
+fn a_header_that_is_not_the_lent_keys_is_refused() {
+    let told = stage("lie about the header", "local://a").unwrap(&["local://a"]).unwrap();
+    assert!(told.contains("`alg` is not A256KW") && told.contains("`enc` is not A256GCM"), "{told}");
+    assert!(told.contains("the member") && told.contains("twice") && told.contains("not a JSON object"), "{told}");
+}
+
+#[test]
+fn more_than_a_service_takes_is_not_sent() {
+    let stage = stage("big plaintext", &format!("gcpkms://{GCP_KEY}"));
+    let told = stage.wrap(&[&format!("gcpkms://{GCP_KEY}")]).unwrap();
+    assert!(told.contains("more than 65536 bytes"), "{told}");
+    assert!(stage.gcp.requests().is_empty());
+}
+
+#[test]
+fn opts_data_without_symkey_is_not_returned() {
+    let error = stage("no opts data", "").unwrap(&["local://a"]).unwrap_err();
+    assert!(error.line().contains("not the key of an image layer") && !error.line().contains("plaintext of"), "{}", error.line());
+}
+
+#[test]
+fn opts_data_cannot_leave_by_the_name_of_a_key() {
+    let stage = stage("leak through a key URI", "local://a");
+    assert_denied(&stage.wrap(&["local://a"]).unwrap(), "this exchange is not about it");
+    assert!(stage.gcp.requests().is_empty());
+}
+
+#[test]
+fn key_uris_that_escape_their_place_are_refused() {
+    let stage = stage("other spellings", "");
+    let told = stage.wrap(&["local://a"]).unwrap();
+    assert_eq!(told.matches("InvalidInput").count(), 5, "{told}");
+    assert!(stage.gcp.requests().is_empty());
+}
+
+#[test]
+fn a_denial_or_a_status_that_a_guest_makes_up_is_not_believed() {
+    for trick in ["claim denied", "claim a status"] {
+        let error = stage(trick, "").wrap(&["local://a"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Component, "{error}");
+        assert!(error.line().contains("of which the host knows nothing") && !error.line().contains("honestly"), "{}", error.line());
+    }
+    let error = stage("claim many attempts", "").wrap(&["local://a"]).unwrap_err();
+    assert!(error.line().len() <= ocicrypt_kms::error::MAX_LINE && !error.line().contains('\u{7}'), "{}", error.line());
+}
+
+#[test]
+fn a_guests_text_is_one_bounded_line_without_control_characters() {
+    let line = stage("claim with escapes", "").wrap(&["local://a"]).unwrap_err().line();
+    assert!(line.len() < 1200 && line.contains("AAAA"), "{} bytes", line.len());
+    assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line}");
+}
+
+#[test]
+fn an_endless_loop_is_interrupted_even_between_calls() {
+    for trick in ["loop", "loop over calls"] {
+        let start = Instant::now();
+        let error = stage(trick, "local://a").wrap(&["local://a"]).unwrap_err();
+        assert!(error.line().contains("ran for more than 1000 ms"), "{}", error.line());
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn memory_stack_answers_and_random_numbers_are_bounded() {
+    for trick in ["memory bomb", "recursion", "giant answer", "much randomness", "empty answer", "panic"] {
+        let error = stage(trick, "").wrap(&["local://a"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Component, "{trick}: {error}");
+    }
+}
+
+#[test]
+fn listing_packets_opens_no_key() {
+    let stage = stage("", "");
+    let error = stage.runtime.block_on(stage.provider.inspect(b"{}")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Component, "{error}");
+}
+
+#[test]
+fn a_component_that_imports_anything_else_does_not_start() {
+    for import in ["wasi:cli/environment@0.2.6", "wasi:sockets/tcp@0.2.6", "wasi:filesystem/preopens@0.2.6", "wasi:clocks/wall-clock@0.2.6"]
+    {
+        let text = format!(r#"(component (import "{import}" (instance (export "x" (func)))))"#);
+        let component = wat::parse_str(text).unwrap();
+        let error = KeyProvider::builder(Config::default()).component(component).build().err().unwrap();
+        assert!(error.line().contains("the sandbox can't be set up") && error.line().contains(import), "{}", error.line());
+    }
+}

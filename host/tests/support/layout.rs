@@ -1,0 +1,67 @@
+//! Image layouts: making one, and reading what skopeo made of it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::skopeo::text_of;
+
+const KEYS: &str = "org.opencontainers.image.enc.keys.";
+
+/// One layer of an image.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Layer {
+    /// What the manifest says it is.
+    pub media_type: String,
+    /// Its bytes, as they are stored.
+    pub blob: Vec<u8>,
+    /// The schemes that its key is wrapped by, as the annotations name them.
+    pub schemes: Vec<String>,
+}
+
+/// Writes an image of so many layers.
+pub fn make(folder: &Path, layers: usize) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/make-image");
+    text_of(Command::new(script).arg(folder).arg(layers.to_string()));
+}
+
+/// The layers of the one image in a layout.
+pub fn layers(folder: &Path) -> Vec<Layer> {
+    let manifest = manifest(folder);
+    let layers = manifest["layers"].as_array().expect("layers");
+    let read = |layer: &Value| Layer {
+        media_type: text(&layer["mediaType"]),
+        blob: std::fs::read(blob(folder, &layer["digest"])).expect("a blob"),
+        schemes: annotations(layer).filter_map(|(name, _)| name.strip_prefix(KEYS).map(str::to_owned)).collect(),
+    };
+    layers.iter().map(read).collect()
+}
+
+/// The image's configuration, which holds the digest of each layer's content.
+pub fn config(folder: &Path) -> Value {
+    json(&blob(folder, &manifest(folder)["config"]["digest"]))
+}
+
+fn manifest(folder: &Path) -> Value {
+    let index = json(&folder.join("index.json"));
+    let images = index["manifests"].as_array().expect("manifests");
+    assert_eq!(images.len(), 1, "the layout holds one image");
+    json(&blob(folder, &images[0]["digest"]))
+}
+
+fn annotations(descriptor: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    descriptor["annotations"].as_object().into_iter().flatten()
+}
+
+fn blob(folder: &Path, digest: &Value) -> PathBuf {
+    folder.join("blobs").join(text(digest).replace(':', "/"))
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a string").to_owned()
+}

@@ -1,0 +1,331 @@
+//! One message from a client to a key provider.
+
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use crate::json::{JsonError, Object, string};
+use crate::{MAX_ANNOTATION, MAX_MESSAGE, bytes};
+
+/// What a message asks for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Operation {
+    /// `keywrap`: wrap opts data for recipients.
+    Wrap,
+    /// `keyunwrap`: unwrap an annotation to opts data.
+    Unwrap,
+}
+
+impl Operation {
+    /// The verb: `wrap` or `unwrap`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wrap => "wrap",
+            Self::Unwrap => "unwrap",
+        }
+    }
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a message can't be read. Never quotes values.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum MessageError {
+    /// Longer than [`MAX_MESSAGE`].
+    #[error("the message is longer than {MAX_MESSAGE} bytes")]
+    TooLong,
+    /// Nothing was sent.
+    #[error("the message is empty")]
+    Empty,
+    /// Not the JSON that was expected at this place.
+    #[error("{place} is malformed: {error}")]
+    Json {
+        /// Which part of the message.
+        place: &'static str,
+        /// What is wrong with it.
+        error: JsonError,
+    },
+    /// No `op`, or not a string.
+    #[error("the message has no operation (`op` is missing)")]
+    NoOperation,
+    /// `op` is something else than `keywrap` or `keyunwrap`.
+    #[error("the message's operation (`op`) is neither `keywrap` nor `keyunwrap`")]
+    UnknownOperation,
+    /// The opts data or the annotation is missing.
+    #[error("the message has no `{0}`")]
+    Missing(&'static str),
+    /// A byte field is neither base64 nor an array of numbers.
+    #[error("the message's `{0}` is neither base64 nor an array of bytes")]
+    BadBytes(&'static str),
+    /// The values of a provider's parameter aren't an array of byte fields that hold text.
+    #[error("the message's parameter for a key provider is not an array of base64 texts")]
+    BadParameter,
+    /// The annotation is longer than [`MAX_ANNOTATION`].
+    #[error("the annotation is longer than {MAX_ANNOTATION} bytes")]
+    AnnotationTooLong,
+}
+
+/// What clients send as the value of a parameter that was given without one (`--encryption-key provider:NAME`).
+const ENABLED: &str = "Enabled";
+
+/// One message: the operation, the providers' parameters, and the bytes to wrap or unwrap, all in the client's spelling.
+#[derive(Debug)]
+pub struct Message<'a> {
+    operation: Operation,
+    parameters: Object<'a>,
+    payload: &'a RawValue,
+}
+
+/// One value of a parameter: what it says, and how the client spelled it.
+struct Value<'a> {
+    text: Zeroizing<String>,
+    raw: &'a RawValue,
+}
+
+impl<'a> Message<'a> {
+    /// Reads a message. Only the operation's own parameters are looked at; other members are skipped.
+    ///
+    /// # Errors
+    /// If it is too long or malformed, or if the operation or what it works on is missing.
+    pub fn parse(text: &'a [u8]) -> Result<Self, MessageError> {
+        if text.len() > MAX_MESSAGE {
+            return Err(MessageError::TooLong);
+        }
+        if text.trim_ascii().is_empty() {
+            return Err(MessageError::Empty);
+        }
+        let message = Object::parse(text).map_err(at("the message"))?;
+        let operation = operation(&message)?;
+        let (params, config, payload) = names(operation);
+        let inner = message.object(params).map_err(at(params))?;
+        let client = inner.object(config).map_err(at(config))?;
+        Ok(Self {
+            operation,
+            parameters: client.object("Parameters").map_err(at("Parameters"))?,
+            payload: inner.get(payload).ok_or(MessageError::Missing(payload))?,
+        })
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// The names of the parameters that hold a value which `accept` takes: for finding out which provider is being called.
+    pub fn providers<'m>(&'m self, accept: impl Fn(&str) -> bool + 'm) -> impl Iterator<Item = &'m str> {
+        let named = move |parameter: &RawValue| {
+            let values = texts(parameter).unwrap_or_default();
+            values.iter().any(|value| accept(&value.text))
+        };
+        self.parameters.members().filter(move |(_, parameter)| named(parameter)).map(|(name, _)| name)
+    }
+
+    /// The values of one provider's parameter. Empty values and `Enabled` (a parameter given without a value) are left out.
+    ///
+    /// # Errors
+    /// If the parameter isn't an array of byte fields that hold text.
+    pub fn values(&self, provider: &str) -> Result<Vec<String>, MessageError> {
+        Ok(self.given(provider)?.into_iter().map(|value| value.text.to_string()).collect())
+    }
+
+    fn given(&self, provider: &str) -> Result<Vec<Value<'a>>, MessageError> {
+        let values = self.parameters.get(provider).map_or(Some(Vec::new()), texts);
+        let mut values = values.ok_or(MessageError::BadParameter)?;
+        values.retain(|value| !value.text.is_empty() && *value.text != ENABLED);
+        Ok(values)
+    }
+
+    /// The opts data to wrap.
+    ///
+    /// # Errors
+    /// If it isn't spelled as bytes.
+    pub fn opts_data(&self) -> Result<Zeroizing<Vec<u8>>, MessageError> {
+        bytes::read_opts_data(self.payload).ok_or(MessageError::BadBytes("optsdata"))
+    }
+
+    /// The decoded annotation to unwrap.
+    ///
+    /// # Errors
+    /// If it isn't spelled as bytes, or is too long.
+    pub fn annotation(&self) -> Result<Vec<u8>, MessageError> {
+        let annotation = bytes::read(self.payload).ok_or(MessageError::BadBytes("annotation"))?;
+        if annotation.len() > MAX_ANNOTATION {
+            return Err(MessageError::AnnotationTooLong);
+        }
+        Ok(annotation.to_vec())
+    }
+
+    /// Writes the message anew for the guest of one provider: its own values and the payload in the client's spelling, and nothing else.
+    /// With `replacement`, that is its one value.
+    ///
+    /// # Errors
+    /// As [`Message::values`].
+    pub fn for_provider(&self, provider: &str, replacement: Option<&str>) -> Result<Zeroizing<Vec<u8>>, MessageError> {
+        let encoded = replacement.map(|value| format!("\"{}\"", bytes::encode(value.as_bytes())));
+        let given = self.given(provider)?;
+        let values: Vec<&str> = match &encoded {
+            Some(value) => vec![value],
+            None => given.iter().map(|value| value.raw.get()).collect(),
+        };
+        let (params, config, payload) = names(self.operation);
+        let head = format!(
+            r#"{{"op":"{op}","{params}":{{"{config}":{{"Parameters":{{{name}:[{values}]}}}},"{payload}":"#,
+            op = op_name(self.operation),
+            name = serde_json::Value::from(provider),
+            values = values.join(","),
+        );
+        // Sized beforehand, so that no copy of the opts data is left behind by a buffer that grew.
+        let mut message = Zeroizing::new(Vec::with_capacity(head.len() + self.payload.get().len() + 2));
+        for part in [&head, self.payload.get(), "}}"] {
+            message.extend_from_slice(part.as_bytes());
+        }
+        Ok(message)
+    }
+}
+
+fn at(place: &'static str) -> impl Fn(JsonError) -> MessageError {
+    move |error| MessageError::Json { place, error }
+}
+
+fn operation(message: &Object<'_>) -> Result<Operation, MessageError> {
+    let op = message.get("op").and_then(string).ok_or(MessageError::NoOperation)?;
+    [Operation::Wrap, Operation::Unwrap].into_iter().find(|&operation| op_name(operation) == op).ok_or(if op.is_empty() {
+        MessageError::NoOperation
+    } else {
+        MessageError::UnknownOperation
+    })
+}
+
+fn op_name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Wrap => "keywrap",
+        Operation::Unwrap => "keyunwrap",
+    }
+}
+
+/// The members that hold an operation's parameters, the client's configuration and the payload.
+fn names(operation: Operation) -> (&'static str, &'static str, &'static str) {
+    match operation {
+        Operation::Wrap => ("keywrapparams", "ec", "optsdata"),
+        Operation::Unwrap => ("keyunwrapparams", "dc", "annotation"),
+    }
+}
+
+/// A parameter's values; `None` unless all are byte fields that hold text.
+fn texts(parameter: &RawValue) -> Option<Vec<Value<'_>>> {
+    let values: Vec<&RawValue> = serde_json::from_str(parameter.get()).ok()?;
+    let text = |raw| {
+        let text = std::str::from_utf8(&bytes::read(raw)?).ok()?.to_owned();
+        Some(Value { text: Zeroizing::new(text), raw })
+    };
+    values.into_iter().map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SKOPEO_WRAP: &[u8] = include_bytes!("../samples/skopeo-1.18-keywrap.json");
+    const SKOPEO_WRAP_TWO: &[u8] = include_bytes!("../samples/skopeo-1.18-keywrap-two-recipients-and-jwe.json");
+    const SKOPEO_UNWRAP: &[u8] = include_bytes!("../samples/skopeo-1.18-keyunwrap.json");
+    const KEY: &str = "gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k";
+
+    #[test]
+    fn messages_of_skopeo_read() {
+        let wrap = Message::parse(SKOPEO_WRAP).unwrap();
+        assert_eq!(wrap.operation(), Operation::Wrap);
+        assert_eq!(wrap.values("kmscrypt").unwrap(), [KEY]);
+        assert!(wrap.opts_data().unwrap().starts_with(br#"{"symkey":"#));
+        let unwrap = Message::parse(SKOPEO_UNWRAP).unwrap();
+        assert_eq!(unwrap.operation(), Operation::Unwrap);
+        assert_eq!(unwrap.values("kmscrypt").unwrap(), [KEY]);
+        assert!(unwrap.annotation().unwrap().starts_with(br#"{"key_url": "x""#));
+    }
+
+    #[test]
+    fn messages_of_ocicrypt_rs_read() {
+        let text = r#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"p":["bG9jYWw6Ly9r"]},"DecryptConfig":{"Parameters":{}}},
+            "optsdata":"{\"symkey\":\"a\"}"},"keyunwrapparams":{"dc":null,"annotation":null}}"#;
+        let message = Message::parse(text.as_bytes()).unwrap();
+        assert_eq!(message.values("p").unwrap(), ["local://k"]);
+        assert_eq!(message.opts_data().unwrap().as_slice(), br#"{"symkey":"a"}"#);
+        let text =
+            r#"{"op":"keyunwrap","keyunwrapparams":{"dc":{"Parameters":{"p":[[108,111,99,97,108,58,47,47,107]]}},"annotation":[123,125]}}"#;
+        let message = Message::parse(text.as_bytes()).unwrap();
+        assert_eq!(message.values("p").unwrap(), ["local://k"]);
+        assert_eq!(message.annotation().unwrap(), b"{}");
+    }
+
+    #[test]
+    fn a_guest_gets_nothing_of_other_schemes() {
+        let message = Message::parse(SKOPEO_WRAP_TWO).unwrap();
+        let anew = message.for_provider("kmscrypt", None).unwrap();
+        let text = std::str::from_utf8(&anew).unwrap();
+        assert!(!text.contains("pubkeys") && !text.contains("DecryptConfig"), "{text}");
+        let guest = Message::parse(&anew).unwrap();
+        assert_eq!(guest.values("kmscrypt").unwrap(), [KEY, "hashivault://team-k2"]);
+        assert_eq!(guest.opts_data().unwrap(), message.opts_data().unwrap());
+    }
+
+    #[test]
+    fn a_guest_gets_values_and_payload_in_the_clients_spelling() {
+        let text = br#"{"op":"keyunwrap","keyunwrapparams":{"dc":{"Parameters":{"p\"q":[[ 97 ],"YQ=="]}},"annotation":[ 1,2 ]}}"#;
+        let anew = Message::parse(text).unwrap().for_provider("p\"q", None).unwrap();
+        assert_eq!(
+            anew.as_slice(),
+            br#"{"op":"keyunwrap","keyunwrapparams":{"dc":{"Parameters":{"p\"q":[[ 97 ],"YQ=="]}},"annotation":[ 1,2 ]}}"#
+        );
+    }
+
+    #[test]
+    fn a_replacement_is_the_only_value_that_a_guest_gets() {
+        let anew = Message::parse(SKOPEO_WRAP_TWO).unwrap().for_provider("kmscrypt", Some("local://k")).unwrap();
+        assert_eq!(Message::parse(&anew).unwrap().values("kmscrypt").unwrap(), ["local://k"]);
+    }
+
+    #[test]
+    fn enabled_and_empty_values_mean_no_parameter() {
+        let text = br#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"p":["RW5hYmxlZA==",""],"q":null}},"optsdata":"e30="}}"#;
+        let message = Message::parse(text).unwrap();
+        for provider in ["p", "q", "missing"] {
+            assert!(message.values(provider).unwrap().is_empty(), "{provider}");
+        }
+    }
+
+    #[test]
+    fn providers_are_found_by_their_values() {
+        let message = Message::parse(SKOPEO_WRAP_TWO).unwrap();
+        let found: Vec<_> = message.providers(|value| value.contains("://")).collect();
+        assert_eq!(found, ["kmscrypt"]);
+    }
+
+    #[test]
+    fn what_is_malformed_is_named() {
+        let refused = |text: &str| Message::parse(text.as_bytes()).unwrap_err().to_string();
+        assert_eq!(refused(" "), "the message is empty");
+        assert_eq!(refused("{"), "the message is malformed: not JSON (line 1, column 1)");
+        assert_eq!(refused("[]"), "the message is malformed: not a JSON object");
+        assert_eq!(refused("{}"), "the message has no operation (`op` is missing)");
+        assert_eq!(refused(r#"{"op":""}"#), "the message has no operation (`op` is missing)");
+        assert_eq!(refused(r#"{"op":"KEYWRAP"}"#), MessageError::UnknownOperation.to_string());
+        assert_eq!(refused(r#"{"op":"keywrap"}"#), "the message has no `optsdata`");
+        assert_eq!(refused(r#"{"op":"keyunwrap","keyunwrapparams":null}"#), "the message has no `annotation`");
+        assert_eq!(refused(r#"{"op":"keywrap","keywrapparams":{"ec":7}}"#), "ec is malformed: not a JSON object");
+        let twice = r#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"p":[],"p":[]}},"optsdata":""}}"#;
+        assert_eq!(refused(twice), r#"Parameters is malformed: a JSON object has the member "p" twice"#);
+        assert_eq!(Message::parse(&vec![b' '; MAX_MESSAGE + 1]).unwrap_err(), MessageError::TooLong);
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_an_error_only_for_its_own_provider() {
+        let text = br#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"p":["*"],"q":["YQ=="]}},"optsdata":"e30="}}"#;
+        let message = Message::parse(text).unwrap();
+        assert_eq!(message.values("p").unwrap_err(), MessageError::BadParameter);
+        assert_eq!(message.values("q").unwrap(), ["a"]);
+    }
+}
