@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocicrypt_kms::Config;
+use ocicrypt_kms_fuzz::config::Config;
 
 fuzz_target!(|text: &str| match Config::parse(text) {
     Ok(config) => assert!((1..=300).contains(&config.deadline_seconds)),

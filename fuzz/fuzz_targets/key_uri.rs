@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocicrypt_kms::key_uri::{Addresses, KeyUri, MAX_LENGTH};
+use ocicrypt_kms_fuzz::key_uri::{Addresses, KeyUri, MAX_LENGTH};
 
 fuzz_target!(|text: &str| {
     // With every address that the configuration can add, so that all branches can be reached.

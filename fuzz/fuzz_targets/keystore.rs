@@ -8,18 +8,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use ocicrypt_kms::kms::keystore::{Existing, Keystore, SymmetricKey};
+use ocicrypt_kms_fuzz::kms::keystore::{Existing, Keystore, SymmetricKey};
+use ocicrypt_kms_protocol::Operation;
 
-/// In memory where there is such a folder: each input is a file.
-static FOLDER: LazyLock<tempfile::TempDir> =
-    LazyLock::new(|| tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder for the keystore"));
+/// Each input is a file. `fuzz/run` has temporary files in memory, and removes them.
+static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a folder for the keystore"));
 
 fuzz_target!(|text: &[u8]| {
     let keystore = Keystore::new(FOLDER.path().to_owned());
     let mut file = File::create(keystore.path("k")).expect("the file can be written");
     file.set_permissions(PermissionsExt::from_mode(0o600)).expect("it is ours");
     file.write_all(text).expect("the file can be written");
-    match keystore.load("k") {
+    match keystore.load("k", Operation::Unwrap) {
         Ok(versions) => check_rotated(&keystore, &versions),
         Err(error) => assert!(!error.line().contains('\n'), "{}", error.line()),
     }
@@ -29,7 +29,7 @@ fn check_rotated(keystore: &Keystore, versions: &[SymmetricKey]) {
     assert!(!versions.is_empty());
     // A full set is left alone, as it was.
     let added = usize::from(keystore.create("k", Existing::Rotate).is_ok());
-    let rotated = keystore.load("k").expect("it can still be used");
+    let rotated = keystore.load("k", Operation::Unwrap).expect("it can still be used");
     assert_eq!(rotated.len(), versions.len() + added);
     for (version, kept) in versions.iter().zip(&rotated[added..]) {
         assert_eq!((&version.kid, &version.key), (&kept.kid, &kept.key));

@@ -62,7 +62,7 @@ impl Toolchain {
     }
 }
 
-/// A small stack keeps the pages that a guest touches close together: memory is reset by copying them (DESIGN of the pool in `sandbox`).
+/// A small stack keeps the pages that a guest touches close together: a host that pools instances resets them by copying.
 /// The paths of this machine stay out of the component, so that its digest is the same everywhere.
 fn rustflags(guest: &Path) -> Vec<String> {
     let mut flags = vec!["-Clink-arg=-zstack-size=32768".to_owned()];

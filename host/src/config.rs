@@ -77,11 +77,12 @@ impl Config {
 
     fn read(path: &Path) -> Result<Self, Error> {
         let wrong = |reason: String| Error::Configuration { place: path.display().to_string(), reason };
-        let length = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+        let unreadable = |error: std::io::Error| wrong(format!("the configuration can't be read: {error}"));
+        let length = std::fs::metadata(path).map_err(unreadable)?.len();
         if length > MAX_LENGTH {
             return Err(wrong(format!("the file is longer than {MAX_LENGTH} bytes")));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
         Self::parse(&text).map_err(wrong)
     }
 
@@ -94,16 +95,19 @@ impl Config {
             let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             format!("line {line}: {}", error.message())
         })?;
-        if !(1..=300).contains(&config.deadline_seconds) {
-            return Err("`deadline-seconds` is not from 1 to 300".into());
-        }
+        config.deadline()?;
         Ok(config)
     }
 
     /// How long one exchange may take.
-    #[must_use]
-    pub fn deadline(&self) -> Duration {
-        Duration::from_secs(self.deadline_seconds.into())
+    ///
+    /// # Errors
+    /// If it is out of range.
+    pub fn deadline(&self) -> Result<Duration, String> {
+        match self.deadline_seconds {
+            1..=300 => Ok(Duration::from_secs(self.deadline_seconds.into())),
+            _ => Err("`deadline-seconds` is not from 1 to 300".into()),
+        }
     }
 }
 

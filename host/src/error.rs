@@ -139,6 +139,14 @@ pub enum Error {
         /// What did not verify.
         reason: String,
     },
+    /// What the KMS answered was changed on its way, or isn't about what it was asked.
+    #[error("{key}: {reason}")]
+    Damaged {
+        /// The key's URI.
+        key: String,
+        /// What does not hold.
+        reason: String,
+    },
     /// Several packets were tried, and each failed.
     #[error("none of the {} packets tried could be unwrapped: {}", .0.len(), list(.0))]
     AllFailed(Vec<Error>),
@@ -164,10 +172,19 @@ fn kms_code(status: u16, code: &str) -> String {
 }
 
 fn list(errors: &[Error]) -> String {
-    errors.iter().enumerate().map(|(index, error)| format!("({}) {}", index + 1, error.sentence_and_hint())).collect::<Vec<_>>().join(" ")
+    errors.iter().enumerate().map(|(index, error)| format!("({}) {}", index + 1, error.sentence_and_hint())).collect::<Vec<_>>().join("; ")
 }
 
 impl Error {
+    /// What kind of failure a guest is told this is: what is the matter with the host is none of its business.
+    #[must_use]
+    pub fn told_kind(&self) -> ErrorKind {
+        match self.kind() {
+            ErrorKind::Internal | ErrorKind::Component => ErrorKind::Unavailable,
+            kind => kind,
+        }
+    }
+
     /// What kind of failure this is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -177,7 +194,7 @@ impl Error {
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Kms { .. } => ErrorKind::Kms,
             Self::Unavailable { .. } => ErrorKind::Unavailable,
-            Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
             // Where one of several may yet work, trying again is worth it.
             Self::AllFailed(errors) if errors.iter().any(|error| error.kind() == ErrorKind::Unavailable) => ErrorKind::Unavailable,
             Self::AllFailed(errors) => errors.first().map_or(ErrorKind::Internal, Self::kind),
@@ -196,6 +213,7 @@ impl Error {
             Self::KeyUri(error) => Cow::Owned(error.hint()),
             Self::Unavailable { .. } => Cow::Borrowed("check the network and the service's address, then try again"),
             Self::Corrupt { .. } => Cow::Borrowed("the packet was changed, or it was made with another key or another encryption context"),
+            Self::Damaged { .. } => Cow::Borrowed("try again; if it stays so, something between here and the service changes its answers"),
             Self::Component { .. } => Cow::Borrowed("this is a defect of the component, not of the message; please report it"),
             Self::Configuration { .. } | Self::AllFailed(_) | Self::Internal { .. } => Cow::Borrowed(""),
         }

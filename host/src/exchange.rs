@@ -56,6 +56,7 @@ impl Exchange {
         let (named, origin) = match (settings.key, operation) {
             (Some(key), _) => (vec![key.clone()], Origin::Configuration),
             (None, Operation::Wrap) if parameters.is_empty() => (settings.default_recipients.to_vec(), Origin::Configuration),
+            (None, Operation::Unwrap) if parameters.is_empty() => (parameters, Origin::Annotation),
             (None, _) => (parameters, Origin::Parameter),
         };
         if operation == Operation::Wrap && named.is_empty() {
@@ -65,17 +66,36 @@ impl Exchange {
         Ok(Self { operation, name, named, origin, message })
     }
 
-    /// Who named `key`, or `None` if nobody did who may: if keys were named, no other opens, except that a packet's URI may say more in its
-    /// query than the one that was named.
-    pub fn origin_of(&self, key: &KeyUri) -> Option<Origin> {
-        if self.named.is_empty() {
-            return (self.operation == Operation::Unwrap).then_some(Origin::Annotation);
-        }
-        let matches = |named: &KeyUri| match self.operation {
-            Operation::Wrap => named == key,
-            Operation::Unwrap => named.covers(key),
+    /// Who named `key`, or `None` if nobody did who may.
+    ///
+    /// A wrap opens exactly the keys that were named. An unwrap opens keys that stand in the annotation, so that a guest can't spell what
+    /// it knows into the name of another; and if keys were named, only those, except that the annotation may say more in its query.
+    pub fn origin_of(&self, key: &KeyUri, addresses: &Addresses) -> Option<Origin> {
+        let named = match self.operation {
+            Operation::Wrap => self.named.contains(key),
+            Operation::Unwrap => {
+                let may_open = self.named.is_empty() || self.named.iter().any(|named| named.covers(key));
+                may_open && (self.named.contains(key) || self.annotation_names(key, addresses))
+            }
         };
-        self.named.iter().any(matches).then_some(self.origin)
+        named.then_some(self.origin)
+    }
+
+    /// Whether the annotation is JSON in which `key` stands, as a string in any of its spellings.
+    fn annotation_names(&self, key: &KeyUri, addresses: &Addresses) -> bool {
+        let annotation = Message::parse(&self.message).and_then(|message| message.annotation());
+        let json = annotation.ok().and_then(|text| serde_json::from_slice(&text).ok());
+        json.is_some_and(|json| holds(&json, &|text| KeyUri::parse(text, addresses).is_ok_and(|uri| uri == *key)))
+    }
+}
+
+/// Whether a string somewhere in `json` is the one.
+fn holds(json: &serde_json::Value, is_it: &impl Fn(&str) -> bool) -> bool {
+    match json {
+        serde_json::Value::String(text) => is_it(text),
+        serde_json::Value::Array(items) => items.iter().any(|item| holds(item, is_it)),
+        serde_json::Value::Object(members) => members.values().any(|value| holds(value, is_it)),
+        _ => false,
     }
 }
 
@@ -84,11 +104,11 @@ fn find_name(message: &Message<'_>, settings: &Settings<'_>) -> Result<String, E
     let names: Vec<_> = message.providers(|value| is_ours(value, settings.addresses)).collect();
     match names.as_slice() {
         [name] => Ok((*name).to_owned()),
-        [] => match message.providers(|value| value.contains("://")).next() {
-            // A misspelled scheme must not pass for no parameter, and so for the default recipients.
-            Some(name) if settings.key.is_none() && message.operation() == Operation::Wrap => Ok(name.to_owned()),
-            _ => Ok(DEFAULT_NAME.to_owned()),
-        },
+        [] if message.has_parameter(DEFAULT_NAME) || settings.key.is_some() || message.operation() == Operation::Unwrap => {
+            Ok(DEFAULT_NAME.to_owned())
+        }
+        // A misspelled scheme must not pass for no parameter, and so for the default recipients.
+        [] => Ok(message.providers(|value| value.contains("://")).next().unwrap_or(DEFAULT_NAME).to_owned()),
         several => Err(Error::InvalidInput {
             reason: format!("the message has key URIs for several providers: {}", error::printable(&several.join(", "), 256)),
             hint: "say which one this is: --provider NAME, in the `args` of ocicrypt.json, or `provider` in the configuration".into(),
@@ -96,9 +116,14 @@ fn find_name(message: &Message<'_>, settings: &Settings<'_>) -> Result<String, E
     }
 }
 
-/// Whether a value is a key URI, or was meant to be one.
+/// Whether a value is a key URI, or was meant to be one. Its start tells: what other schemes send (PEM texts, mail addresses, whole files)
+/// would be a malformed key URI, too.
 fn is_ours(value: &str, addresses: &Addresses) -> bool {
-    !matches!(KeyUri::parse(value, addresses), Err(KeyUriError::Scheme(_) | KeyUriError::NoScheme(_) | KeyUriError::Empty))
+    let Some((scheme, _)) = value.split_once("://") else {
+        return value.starts_with("arn:") || KeyUri::parse(value, addresses).is_ok();
+    };
+    let plain = scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    plain && !matches!(KeyUri::parse(&format!("{scheme}://"), addresses), Err(KeyUriError::Scheme(_) | KeyUriError::TooLong(_)))
 }
 
 fn malformed(error: ocicrypt_kms_protocol::MessageError) -> Error {
@@ -110,7 +135,7 @@ fn no_recipients(name: &str) -> Error {
     Error::InvalidInput {
         reason: format!("no key to wrap with was named for the provider `{}`", error::printable(name, 64)),
         hint: format!(
-            "name one: --encryption-key provider:{}:KEY_URI; or set `default-recipients` in the configuration",
+            "name one with --encryption-key provider:{}:KEY_URI, or set `default-recipients` in the configuration",
             error::printable(name, 64)
         ),
     }
@@ -129,11 +154,16 @@ mod tests {
     }
 
     fn message(operation: &str, parameters: &[(&str, &str)]) -> Vec<u8> {
+        message_of(operation, parameters, "{}")
+    }
+
+    fn message_of(operation: &str, parameters: &[(&str, &str)], payload_text: &str) -> Vec<u8> {
         let parameters: Vec<_> =
             parameters.iter().map(|(name, value)| format!("\"{name}\":[\"{}\"]", bytes::encode(value.as_bytes()))).collect();
+        let encoded = bytes::encode(payload_text.as_bytes());
         let (params, config, payload) =
             if operation == "keywrap" { ("keywrapparams", "ec", "optsdata") } else { ("keyunwrapparams", "dc", "annotation") };
-        format!(r#"{{"op":"{operation}","{params}":{{"{config}":{{"Parameters":{{{}}}}},"{payload}":"e30="}}}}"#, parameters.join(","))
+        format!(r#"{{"op":"{operation}","{params}":{{"{config}":{{"Parameters":{{{}}}}},"{payload}":"{encoded}"}}}}"#, parameters.join(","))
             .into_bytes()
     }
 
@@ -151,6 +181,29 @@ mod tests {
     }
 
     #[test]
+    fn what_other_schemes_send_is_no_key_uri() {
+        let private_key = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", "MII+/=".repeat(1000));
+        for other in
+            [&private_key, "-----BEGIN PUBLIC KEY-----\nMIIB\n", "alice@example.com", "# see https://example.com\n", "/a%20key.yaml"]
+        {
+            for operation in ["keywrap", "keyunwrap"] {
+                let message = message(operation, &[("other", other), ("kmscrypt", "local://x"), ("another", other)]);
+                assert_eq!(read(&message, None, None, &[]).unwrap().named, [uri("local://x")], "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_malformed_key_uri_is_still_one_by_its_start() {
+        for value in ["gcpkms://", "local://a b", "local://u@k", "arn:aws", "https://", "aws-kms://%"] {
+            assert!(is_ours(value, &Addresses::default()), "{value}");
+        }
+        for value in ["", "Enabled", "kbs:///a/b", "LOCAL://k", "keyid=local://k", "://", "-----BEGIN local://k"] {
+            assert!(!is_ours(value, &Addresses::default()), "{value}");
+        }
+    }
+
+    #[test]
     fn several_providers_with_key_uris_are_an_error_that_names_them_and_the_flag() {
         let several = message("keywrap", &[("a", "local://x"), ("b", "local://y"), ("c", "kbs:///z")]);
         let line = read(&several, None, None, &[]).err().unwrap().line();
@@ -164,6 +217,12 @@ mod tests {
             let error = read(&message("keywrap", &[("p", value)]), None, None, &["local://default"]).err().unwrap();
             assert!(matches!(error, Error::KeyUri(_)), "{value}: {error}");
         }
+    }
+
+    #[test]
+    fn a_parameter_without_a_value_is_not_taken_for_another_providers() {
+        let both = message("keywrap", &[("attestation", "kbs:///x"), ("kmscrypt", "Enabled")]);
+        assert_eq!(read(&both, None, None, &["local://default"]).unwrap().named, [uri("local://default")]);
     }
 
     #[test]
@@ -184,26 +243,46 @@ mod tests {
         }
     }
 
+    fn origin(exchange: &Exchange, key: &str) -> Option<Origin> {
+        exchange.origin_of(&uri(key), &Addresses::default())
+    }
+
+    const PACKETS: &str = r#"[{"key_url":"local://k?context_b=2&context_a=1"},{"key_url":"local://k"},{"key_url":"local://k?context_a=2"},{"key_url":"local://k2?context_a=1"}]"#;
+
     #[test]
     fn an_unwrap_opens_only_named_keys_but_a_packet_may_say_more_in_its_query() {
-        let exchange = read(&message("keyunwrap", &[("p", "local://k?context_a=1")]), None, None, &[]).unwrap();
-        assert_eq!(exchange.origin_of(&uri("local://k?context_a=1&context_b=2")), Some(Origin::Parameter));
+        let exchange = read(&message_of("keyunwrap", &[("p", "local://k?context_a=1")], PACKETS), None, None, &[]).unwrap();
+        assert_eq!(origin(&exchange, "local://k?context_a=1&context_b=2"), Some(Origin::Parameter));
         for other in ["local://k", "local://k?context_a=2", "local://k2?context_a=1"] {
-            assert_eq!(exchange.origin_of(&uri(other)), None, "{other}");
+            assert_eq!(origin(&exchange, other), None, "{other}");
         }
     }
 
     #[test]
     fn a_wrap_opens_exactly_the_named_keys() {
         let exchange = read(&message("keywrap", &[("p", "local://k")]), None, None, &[]).unwrap();
-        assert_eq!(exchange.origin_of(&uri("local://k")), Some(Origin::Parameter));
-        assert_eq!(exchange.origin_of(&uri("local://k?context_a=1")), None);
+        assert_eq!(origin(&exchange, "local://k"), Some(Origin::Parameter));
+        assert_eq!(origin(&exchange, "local://k?context_a=1"), None);
     }
 
     #[test]
     fn an_unwrap_without_parameters_leaves_the_choice_to_the_annotation() {
-        let exchange = read(&message("keyunwrap", &[("attestation", "kbs:///x")]), None, None, &["local://default"]).unwrap();
-        assert_eq!(exchange.name, DEFAULT_NAME);
-        assert_eq!(exchange.origin_of(&uri("local://any")), Some(Origin::Annotation));
+        let unwrap = message_of("keyunwrap", &[("attestation", "kbs:///x")], PACKETS);
+        let exchange = read(&unwrap, None, None, &["local://default"]).unwrap();
+        assert_eq!((exchange.name.as_str(), exchange.origin), (DEFAULT_NAME, Origin::Annotation));
+        assert_eq!(origin(&exchange, "local://k2?context_a=1"), Some(Origin::Annotation));
+    }
+
+    #[test]
+    fn an_unwrap_opens_no_key_that_does_not_stand_in_the_annotation() {
+        let any = read(&message_of("keyunwrap", &[], PACKETS), None, None, &[]).unwrap();
+        let named = read(&message_of("keyunwrap", &[("p", "local://k")], PACKETS), None, None, &[]).unwrap();
+        for leak in ["local://c2VjcmV0", "local://k?context_leak=c2VjcmV0"] {
+            assert_eq!((origin(&any, leak), origin(&named, leak)), (None, None), "{leak}");
+        }
+        let bare = r#"{"key_url":"arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"}"#;
+        let exchange = read(&message_of("keyunwrap", &[], bare), None, None, &[]).unwrap();
+        let canonical = "awskms:///arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+        assert_eq!(origin(&exchange, canonical), Some(Origin::Annotation), "another spelling of the same key");
     }
 }

@@ -22,6 +22,8 @@ use crate::{Error, ErrorKind};
 pub const MAX_OPENS: u32 = 16;
 /// The most uses that one exchange may try, failures counted.
 pub const MAX_USES: u32 = 16;
+/// The most failures that are remembered: all within the budget, and that the budget was spent.
+const MAX_FAILURES: usize = (MAX_OPENS + MAX_USES) as usize + 1;
 /// The one content encryption that keys are wrapped for, and the length of its key.
 const ENC: &str = "A256GCM";
 const CEK_LENGTH: usize = 32;
@@ -112,7 +114,7 @@ impl Lending {
         if operation != self.exchange.operation {
             return Err(self.budget(&uri, format!("this exchange may {}, not {operation}", self.exchange.operation)));
         }
-        let Some(origin) = self.exchange.origin_of(&uri) else {
+        let Some(origin) = self.exchange.origin_of(&uri, &self.lender.addresses) else {
             return Err(self.budget(&uri, "this exchange is not about it".into()));
         };
         let request = Request { key: &uri, operation, origin };
@@ -210,7 +212,10 @@ impl Lending {
             Ok(_) => tracing::debug!(step, key = uri, "lent"),
             Err(error) => {
                 tracing::debug!(step, key = uri, kind = error.kind().as_str(), error = error.line(), "refused");
-                self.failures.push(Failure { uri, error: error.clone() });
+                // Past the budget every step fails alike; a guest that goes on must not fill the host's memory.
+                if self.failures.len() < MAX_FAILURES {
+                    self.failures.push(Failure { uri, error: error.clone() });
+                }
             }
         }
         outcome
@@ -235,7 +240,7 @@ impl Lending {
             ),
             Reported::AllFailed(_) => Error::Component { reason: "it reported failures without saying which".into() },
             Reported::One(kind, text) => {
-                let recorded = self.failures.iter().rev().find(|failure| Some(failure.error.kind()) == kind);
+                let recorded = self.failures.iter().rev().find(|failure| Some(failure.error.told_kind()) == kind);
                 recorded.map_or_else(|| self.claim(self.last_key.as_deref(), kind, text), |failure| failure.error.clone())
             }
         }
@@ -243,7 +248,7 @@ impl Lending {
 
     fn explain_attempt(&self, uri: &str, kind: Option<ErrorKind>, text: String) -> Error {
         let canonical = self.canonical_uri(uri).unwrap_or_else(|_| printable(uri, 256));
-        let recorded = self.failures.iter().find(|failure| failure.uri == canonical && Some(failure.error.kind()) == kind);
+        let recorded = self.failures.iter().find(|failure| failure.uri == canonical && Some(failure.error.told_kind()) == kind);
         recorded.map_or_else(|| self.claim(Some(&canonical), kind, text), |failure| failure.error.clone())
     }
 
@@ -254,9 +259,10 @@ impl Lending {
             Some(ErrorKind::InvalidInput) => {
                 Error::InvalidInput { reason: at_key(reason), hint: "check the annotation, or wrap the image anew".into() }
             }
-            Some(ErrorKind::NoMatchingKey) => {
-                Error::NoMatchingKey { reason, hint: "name a key that the image was encrypted for, or none".into() }
-            }
+            Some(ErrorKind::NoMatchingKey) => Error::NoMatchingKey {
+                reason,
+                hint: "name a key that the image was encrypted for, or name none: --decryption-key provider:NAME".into(),
+            },
             Some(ErrorKind::Corrupt) => Error::Corrupt { key: key.unwrap_or("the annotation").to_owned(), reason },
             Some(kind) => Error::Component { reason: format!("it reported `{}`, of which the host knows nothing", kind.as_str()) },
             None => Error::Component { reason: "it reported an error of an unknown kind".into() },

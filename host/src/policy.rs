@@ -143,7 +143,7 @@ impl Policy for KeyList {
             Some(_) => "only the image names it, and the configured `keys` don't list it",
             None => "only the image names it, and no `keys` are configured",
         };
-        let hint = format!("if images may choose this key, add \"{}\" to `keys` in the configuration", request.key.identity());
+        let hint = format!("if images may choose this key, add `{}` to `keys` in the configuration", request.key.identity());
         Err(Denial { reason: reason.to_owned(), hint })
     }
 }
@@ -170,7 +170,7 @@ mod tests {
             assert_eq!(decide(&none, key, Origin::Annotation), Ok(()));
         }
         let denial = decide(&none, "hashivault://transit/k", Origin::Annotation).unwrap_err();
-        assert!(denial.hint.contains(r#"add "hashivault://transit/k" to `keys`"#), "{}", denial.hint);
+        assert!(denial.hint.contains("add `hashivault://transit/k` to `keys`"), "{}", denial.hint);
     }
 
     #[test]

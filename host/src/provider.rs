@@ -18,6 +18,9 @@ use crate::policy::{KeyList, Policy};
 use crate::sandbox::{Instances, Sandbox};
 use crate::{Error, PacketInfo};
 
+/// How much later the sandbox stops waiting than a service, which can say what it waited for.
+const GRACE: Duration = Duration::from_millis(200);
+
 /// A key provider: a sandboxed component, and the keys, policy and services that it is lent from.
 ///
 /// ```
@@ -34,7 +37,7 @@ use crate::{Error, PacketInfo};
 /// # });
 /// ```
 pub struct KeyProvider {
-    sandbox: Sandbox,
+    sandbox: Arc<Sandbox>,
     lender: Arc<Lender>,
     name: Option<String>,
     key: Option<KeyUri>,
@@ -53,8 +56,7 @@ pub struct Builder {
     instances: Instances,
     services: Option<Services>,
     policy: Option<Arc<dyn Policy>>,
-    #[cfg(feature = "compile")]
-    component: Option<Vec<u8>>,
+    sandbox: Option<Arc<Sandbox>>,
 }
 
 impl KeyProvider {
@@ -70,13 +72,12 @@ impl KeyProvider {
             instances: Instances::default(),
             services: None,
             policy: None,
-            #[cfg(feature = "compile")]
-            component: None,
+            sandbox: None,
         }
     }
 
-    /// Answers one message of the key provider protocol. Runs on any tokio runtime with time (and, for services that are reached by
-    /// HTTP, with I/O) enabled.
+    /// Answers one message of the key provider protocol. Runs on a tokio runtime with time (and, for services that are reached by HTTP,
+    /// with I/O) enabled; all exchanges of one provider on the same one, where its connections and tokens live.
     ///
     /// # Errors
     /// If the message is malformed, a key is not lent or can't be used, or the component fails.
@@ -93,7 +94,7 @@ impl KeyProvider {
         tracing::debug!(%operation, provider = exchange.name, named = exchange.named.len(), origin = exchange.origin.as_str(), "exchange");
         let defaults: Vec<_> = self.default_recipients.iter().map(|key| key.canonical().to_owned()).collect();
         let lending = Lending::new(self.lender.clone(), exchange, deadline);
-        let answer = self.sandbox.exchange(lending, &defaults, &self.options, deadline).await?;
+        let answer = self.sandbox.exchange(lending, &defaults, &self.options, deadline + GRACE).await?;
         check(operation, &answer)
     }
 
@@ -158,7 +159,7 @@ impl Builder {
         self
     }
 
-    /// How instances get their memory.
+    /// How instances of the built-in component get their memory.
     #[must_use]
     pub fn instances(mut self, instances: Instances) -> Self {
         self.instances = instances;
@@ -179,11 +180,11 @@ impl Builder {
         self
     }
 
-    /// Another component than the built-in one. Whoever chooses it can let it publish the keys of the images that it wraps; see SECURITY.md.
-    #[cfg(feature = "compile")]
+    /// Another sandbox than one of the built-in component: one that several providers share, or one of another component. Whoever chooses
+    /// the component can let it publish the keys of the images that it wraps; see SECURITY.md.
     #[must_use]
-    pub fn component(mut self, component: Vec<u8>) -> Self {
-        self.component = Some(component);
+    pub fn sandbox(mut self, sandbox: Arc<Sandbox>) -> Self {
+        self.sandbox = Some(sandbox);
         self
     }
 
@@ -197,6 +198,7 @@ impl Builder {
         let parse = |place: &'static str, text: &str| {
             KeyUri::parse(text, &addresses).map_err(|error| wrong(place, format!("{error}; {}", error.hint())))
         };
+        let deadline = self.config.deadline().map_err(|reason| wrong("the configuration", reason))?;
         let key = self.key.as_deref().filter(|uri| !uri.is_empty()).map(|uri| parse("--kmsURI", uri)).transpose()?;
         let recipients = self.config.default_recipients.iter().map(|uri| parse("default-recipients", uri));
         let default_recipients = recipients.collect::<Result<Vec<_>, _>>()?;
@@ -212,28 +214,19 @@ impl Builder {
             Some(services) => services.clone(),
             None => self.built_in_services()?,
         };
+        let sandbox = match self.sandbox {
+            Some(sandbox) => sandbox,
+            None => Arc::new(Sandbox::built_in(self.instances)?),
+        };
         Ok(KeyProvider {
-            sandbox: self.sandbox()?,
+            sandbox,
             lender: Arc::new(Lender { services, policy, addresses }),
             name: self.name.or(self.config.provider),
             key,
             default_recipients,
             options: self.config.options.into_iter().collect(),
-            deadline: Duration::from_secs(self.config.deadline_seconds.into()),
+            deadline,
         })
-    }
-
-    #[cfg(feature = "compile")]
-    fn sandbox(&self) -> Result<Sandbox, Error> {
-        match &self.component {
-            Some(component) => Sandbox::compile(component, self.instances),
-            None => Sandbox::built_in(self.instances),
-        }
-    }
-
-    #[cfg(not(feature = "compile"))]
-    fn sandbox(&self) -> Result<Sandbox, Error> {
-        Sandbox::built_in(self.instances)
     }
 
     /// Each service of this build. None of them looks anything up before one of its keys is opened.

@@ -209,13 +209,13 @@ fn a_key_that_only_the_image_names_needs_the_keys_list() {
     std::fs::write(&config, "keys = ['local://other']\n").unwrap();
     let arguments = ["--config", config.to_str().unwrap()];
     let (code, line) = home.refused(&arguments, &keyunwrap(&[], &annotation));
-    assert!(code == 4 && line.contains("local://team is not lent for unwrap") && line.contains("add \"local://team\" to `keys`"), "{line}");
+    assert!(code == 4 && line.contains("local://team is not lent for unwrap") && line.contains("add `local://team` to `keys`"), "{line}");
     assert_eq!(opts_data_of(&home.exchange(&arguments, &keyunwrap(&[("kmscrypt", &["local://team"])], &annotation))), OPTS_DATA);
     std::fs::write(&config, "keys = ['local://*']\n").unwrap();
     assert_eq!(opts_data_of(&home.exchange(&arguments, &keyunwrap(&[], &annotation))), OPTS_DATA);
     let foreign = br#"{"key_url":"hashivault://transit/k","wrapped_key":"YQ==","wrap_type":"AES"}"#;
     let (code, line) = home.refused(&[], &keyunwrap(&[], foreign));
-    assert!(code == 4 && line.contains("add \"hashivault://transit/k\" to `keys`"), "{line}");
+    assert!(code == 4 && line.contains("add `hashivault://transit/k` to `keys`"), "{line}");
 }
 
 #[test]
@@ -285,6 +285,15 @@ fn the_process_leaves_no_core_and_can_not_be_traced() {
     assert_eq!(std::fs::metadata(format!("/proc/{}/mem", child.id())).unwrap().uid(), 0);
     drop(child.stdin.take());
     child.wait().unwrap();
+}
+
+#[test]
+fn a_mistake_on_the_command_line_is_one_line_too() {
+    let home = Home::new(&[]);
+    for arguments in [&["--nonsense"][..], &["keygen"], &["--adc"], &["nonsense"]] {
+        let (code, line) = home.refused(arguments, b"");
+        assert!(code == 2 && line.ends_with("see `ocicrypt-kms --help`"), "{line}");
+    }
 }
 
 #[test]

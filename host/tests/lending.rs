@@ -4,35 +4,39 @@
 mod messages;
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 use ocicrypt_kms::kms::keystore::{Existing, Keystore};
+use ocicrypt_kms::sandbox::Sandbox;
 use ocicrypt_kms::{Config, Environment, Error, ErrorKind, Instances, KeyProvider};
 use ocicrypt_kms_fakes::gcp::FakeGcp;
 
 const GCP_KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
 
-/// The hostile component, built once.
-fn hostile() -> &'static [u8] {
-    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-    COMPONENT.get_or_init(|| {
+/// The hostile component, built and compiled once.
+fn hostile() -> Arc<Sandbox> {
+    static SANDBOX: OnceLock<Arc<Sandbox>> = OnceLock::new();
+    let build = || {
         let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/hostile");
         let target = ocicrypt_kms_guest_build::shared_target_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));
-        ocicrypt_kms_guest_build::build(&guest, &target).unwrap()
-    })
+        let component = ocicrypt_kms_guest_build::build(&guest, &target).unwrap();
+        Arc::new(Sandbox::compile(&component, Instances::Pooled(8)).unwrap())
+    };
+    SANDBOX.get_or_init(build).clone()
 }
 
 /// A host with the keys `local://a` and `local://b` and the Cloud KMS key `GCP_KEY`, whose component plays `trick` with `key`.
 struct Stage {
     _folder: tempfile::TempDir,
     gcp: FakeGcp,
+    key: String,
     provider: KeyProvider,
     runtime: tokio::runtime::Runtime,
 }
 
-fn stage_with(trick: &str, key: &str, change: impl FnOnce(Config) -> Config, instances: Instances) -> Stage {
+fn stage_with(trick: &str, key: &str, change: impl FnOnce(Config) -> Config) -> Stage {
     let folder = tempfile::tempdir().unwrap();
     let keystore = Keystore::new(folder.path().to_owned());
     for name in ["a", "b"] {
@@ -46,13 +50,13 @@ fn stage_with(trick: &str, key: &str, change: impl FnOnce(Config) -> Config, ins
         ("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS".to_owned(), gcp.endpoint()),
         ("HOME".to_owned(), folder.path().display().to_string()),
     ]);
-    let provider = KeyProvider::builder(change(config)).environment(environment).component(hostile().to_vec()).instances(instances);
+    let provider = KeyProvider::builder(change(config)).environment(environment).sandbox(hostile());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    Stage { _folder: folder, gcp, provider: provider.build().unwrap(), runtime }
+    Stage { _folder: folder, gcp, key: key.to_owned(), provider: provider.build().unwrap(), runtime }
 }
 
 fn stage(trick: &str, key: &str) -> Stage {
-    stage_with(trick, key, |config| config, Instances::OneShot)
+    stage_with(trick, key, |config| config)
 }
 
 impl Stage {
@@ -62,9 +66,13 @@ impl Stage {
         Ok(String::from_utf8(annotation_of(&answer)).unwrap())
     }
 
-    /// What the guest was told, in an exchange that unwraps with `named`.
+    /// What the guest was told, in an exchange that unwraps with `named` an annotation in which the trick's key stands.
     fn unwrap(&self, named: &[&str]) -> Result<String, Error> {
-        let answer = self.runtime.block_on(self.provider.exchange(&keyunwrap(&[("kmscrypt", named)], b"{}")))?;
+        self.unwrap_annotation(named, &format!(r#"{{"key_url":"{}"}}"#, self.key))
+    }
+
+    fn unwrap_annotation(&self, named: &[&str], annotation: &str) -> Result<String, Error> {
+        let answer = self.runtime.block_on(self.provider.exchange(&keyunwrap(&[("kmscrypt", named)], annotation.as_bytes())))?;
         Ok(String::from_utf8(opts_data_of(&answer)).unwrap())
     }
 }
@@ -136,10 +144,32 @@ fn a_context_other_than_the_named_one_is_refused() {
 fn a_key_that_only_the_annotation_names_opens_only_if_policy_allows_it() {
     let listed = |keys: &[&str]| {
         let keys = Some(keys.iter().map(|key| (*key).to_owned()).collect());
-        stage_with("open", "local://a", |config| Config { keys, ..config }, Instances::OneShot)
+        stage_with("open", "local://a", |config| Config { keys, ..config })
     };
     assert!(listed(&["local://a"]).unwrap(&[]).unwrap().contains("Ok("));
     assert_denied(&listed(&["local://b"]).unwrap(&[]).unwrap(), "only the image names it");
+}
+
+#[test]
+fn a_key_that_does_not_stand_in_the_annotation_does_not_open() {
+    let stage = stage("open", "local://a");
+    assert_denied(&stage.unwrap_annotation(&[], r#"{"key_url":"local://b"}"#).unwrap(), "this exchange is not about it");
+    let more = self::stage("open", "local://a?context_leak=c2VjcmV0");
+    assert_denied(&more.unwrap_annotation(&["local://a"], r#"{"key_url":"local://a"}"#).unwrap(), "this exchange is not about it");
+}
+
+#[test]
+fn a_guest_that_goes_on_past_its_budget_does_not_fill_the_hosts_memory() {
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let stage = stage("open for ever", &format!("local://{}", "x".repeat(60)));
+    let before = peak();
+    let error = stage.wrap(&["local://a"]).unwrap_err();
+    assert!(error.line().contains("ran for more than"), "{}", error.line());
+    assert!(peak() - before < 64 << 10, "{} KiB more", peak() - before);
 }
 
 #[test]
@@ -170,11 +200,10 @@ fn failed_uses_are_bounded_too() {
 
 #[test]
 fn a_key_kept_for_the_next_exchange_is_gone_and_so_is_all_memory() {
-    for instances in [Instances::OneShot, Instances::Pooled(1)] {
-        let stage = stage_with("keep a key", "local://a", |config| config, instances);
-        for _ in 0..3 {
-            assert_eq!(stage.wrap(&["local://a"]).unwrap(), "kept 0 keys and 0 bytes", "{instances:?}");
-        }
+    // More exchanges than the pool has places, so that memory is used again.
+    let stage = stage("keep a key", "local://a");
+    for _ in 0..20 {
+        assert_eq!(stage.wrap(&["local://a"]).unwrap(), "kept 0 keys and 0 bytes");
     }
 }
 
@@ -281,7 +310,7 @@ fn a_component_that_imports_anything_else_does_not_start() {
     {
         let text = format!(r#"(component (import "{import}" (instance (export "x" (func)))))"#);
         let component = wat::parse_str(text).unwrap();
-        let error = KeyProvider::builder(Config::default()).component(component).build().err().unwrap();
+        let error = Sandbox::compile(&component, Instances::OneShot).err().unwrap();
         assert!(error.line().contains("the sandbox can't be set up") && error.line().contains(import), "{}", error.line());
     }
 }

@@ -125,6 +125,12 @@ impl<'a> Message<'a> {
         self.parameters.members().filter(move |(_, parameter)| named(parameter)).map(|(name, _)| name)
     }
 
+    /// Whether there is a parameter for the provider, with or without a value.
+    #[must_use]
+    pub fn has_parameter(&self, provider: &str) -> bool {
+        self.parameters.get(provider).is_some()
+    }
+
     /// The values of one provider's parameter. Empty values and `Enabled` (a parameter given without a value) are left out.
     ///
     /// # Errors

@@ -48,14 +48,15 @@ impl Doctor {
         let folder = config.as_ref().ok().and_then(|config| config.keystore.clone());
         report.add("local keystore", keystore(folder.as_deref()));
         report.add("ocicrypt.json", ocicrypt_json(&name));
-        let provider = options.provider()?.name(Some(name.clone()));
-        match self.key_uri {
-            None => report.add("sandbox", provider.build().map(|_| "the component loads".into()).map_err(|error| error.line())),
+        let provider = options.provider().and_then(|builder| builder.name(Some(name.clone())).build());
+        let (what, tried) = match &self.key_uri {
+            None => ("sandbox", provider.map(|_| "the component loads")),
             Some(uri) => {
-                let tried = provider.build().and_then(|provider| block_on(try_key(&provider, &name, &uri))?);
-                report.add(&uri, tried.map(|()| "a key was wrapped and unwrapped".into()).map_err(|error| error.line()));
+                let tried = provider.and_then(|provider| block_on(try_key(&provider, &name, uri))?);
+                (uri.as_str(), tried.map(|()| "a key was wrapped and unwrapped"))
             }
-        }
+        };
+        report.add(what, tried.map(str::to_owned).map_err(|error| error.line()));
         print(report.text.as_bytes())?;
         Ok(if report.problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

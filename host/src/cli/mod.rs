@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ocicrypt_kms::{Builder, Config, Environment, Error, KeyProvider};
+use ocicrypt_kms::error::printable;
+use ocicrypt_kms::{Builder, Config, Environment, Error, ErrorKind, KeyProvider};
 
 /// A key provider for encrypted container images.
 ///
@@ -32,19 +33,19 @@ struct Arguments {
 #[derive(Debug, clap::Args)]
 struct Options {
     /// Name of this provider in ocicrypt.json [default: the parameter that holds key URIs]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     provider: Option<String>,
     /// Configuration file [default: $OCICRYPT_KMS_CONFIG, the user's, /etc/ocicrypt-kms/config.toml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Google credential file, in place of Application Default Credentials
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     adc: Option<PathBuf>,
     /// The one key to use, whatever the client names
-    #[arg(long = "kmsURI", value_name = "URI")]
+    #[arg(long = "kmsURI", value_name = "URI", global = true)]
     kms_uri: Option<String>,
     /// Append what happens, without secrets, to a file
-    #[arg(long = "debugLog", value_name = "FILE")]
+    #[arg(long = "debugLog", value_name = "FILE", global = true)]
     debug_log: Option<PathBuf>,
 }
 
@@ -62,10 +63,7 @@ enum Command {
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments.map(two_dashes)) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(error) => return usage(&error),
     };
     match execute(arguments) {
         Ok(code) => code,
@@ -75,6 +73,18 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Help and version as clap prints them; a mistake as one line, since container tools show it to people inside a line of theirs.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let _ = writeln!(std::io::stderr(), "ocicrypt-kms: {}; see `ocicrypt-kms --help`", printable(what, 512));
+    ExitCode::from(ErrorKind::InvalidInput.exit_code())
 }
 
 fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error> {

@@ -137,50 +137,46 @@ impl KeyUriError {
     /// One sentence that says what to do.
     pub fn hint(&self) -> String {
         match self {
-            Self::Empty => format!("Name a key, such as {}.", Service::Gcp.form()),
-            Self::TooLong(_) => "Use shorter or fewer context entries.".into(),
+            Self::Empty => format!("name a key, such as {}", Service::Gcp.form()),
+            Self::TooLong(_) => "use shorter or fewer context entries".into(),
             Self::Character { .. } => {
-                "Use printable ASCII without spaces; in a context value, write other characters percent-encoded, a space as %20.".into()
+                "use printable ASCII without spaces; in a context value, write other characters percent-encoded, a space as %20".into()
             }
-            Self::Fragment => "Leave the \"#\" and what follows it out; in a context value, write it as %23.".into(),
-            Self::UserInfo => "Leave it out: credentials come from the service's usual environment or files.".into(),
-            Self::Port(_) => "Leave it out: addresses come from the configuration or the service's environment variables.".into(),
-            Self::PercentInPath(_) => "Write the names as they are; only query values can be percent-encoded.".into(),
-            Self::EmptySegment(_) => "Write no double slash and none at the end, and leave no name empty.".into(),
-            Self::DotSegment(_) => "Write the whole path without \".\" and \"..\".".into(),
-            Self::NoScheme(_) => format!("Start with one of {SCHEMES}, or for AWS give a whole ARN or key id."),
-            Self::Scheme(_) => format!("Start with one of {SCHEMES}, in lower case."),
-            Self::Shape { service, .. } => format!("Write {}.", service.form()),
-            Self::Part { service, rule, .. } => format!("It has to be {rule}, in {}.", service.form()),
+            Self::Fragment => "leave the \"#\" and what follows it out; in a context value, write it as %23".into(),
+            Self::UserInfo => "leave it out: credentials come from the service's usual environment or files".into(),
+            Self::Port(_) => "leave it out: addresses come from the configuration or the service's environment variables".into(),
+            Self::PercentInPath(_) => "write the names as they are; only query values can be percent-encoded".into(),
+            Self::EmptySegment(_) => "write no double slash and none at the end, and leave no name empty".into(),
+            Self::DotSegment(_) => "write the whole path without \".\" and \"..\"".into(),
+            Self::NoScheme(_) => format!("start with one of {SCHEMES}, or for AWS give a whole ARN or key id"),
+            Self::Scheme(_) => format!("start with one of {SCHEMES}, in lower case"),
+            Self::Shape { service, .. } => format!("write {}", service.form()),
+            Self::Part { service, rule, .. } => format!("it has to be {rule}, in {}", service.form()),
             Self::AwsHost(_) => {
-                format!("Write three slashes, {}; endpoints come from the configuration or AWS_ENDPOINT_URL_KMS.", Service::Aws.form())
+                format!("write three slashes, {}; endpoints come from the configuration or AWS_ENDPOINT_URL_KMS", Service::Aws.form())
             }
-            Self::Partition(_) => "Write the ARN as AWS shows it, arn:aws:kms:REGION:ACCOUNT:key/ID.".into(),
-            Self::Region { .. } => {
-                "Check the region and the partition in the ARN, such as arn:aws-cn:kms:cn-north-1:ACCOUNT:key/ID.".into()
-            }
+            Self::Partition(_) => "write the ARN as AWS shows it, arn:aws:kms:REGION:ACCOUNT:key/ID".into(),
+            Self::Region { .. } => "check the region and the partition in the ARN, such as arn:aws-cn:kms:cn-north-1:ACCOUNT:key/ID".into(),
             Self::AzureHost(_) => {
-                format!("Write {}, or add the domain of another cloud to the configuration.", Service::Azure.form())
+                format!("write {}", Service::Azure.form())
             }
-            Self::VaultHost(_) => {
-                "Write hashivault://MOUNT/KEY without a host: the address is that of the configuration or VAULT_ADDR.".into()
-            }
-            Self::ReservedMount(_) => "Name the path where the transit engine is mounted, as in hashivault://transit/KEY.".into(),
-            Self::PlusInQuery(_) => "Write a space as %20 and a plus sign as %2B.".into(),
-            Self::QueryEntry(_) => format!("Write {QUERY}, with \"&\" between entries."),
-            Self::QueryName(_) => format!("Only {QUERY} are known; regions, addresses and credentials are not part of the query."),
-            Self::DuplicateQueryName(_) => "Give each name once.".into(),
-            Self::PercentEncoding(_) => "Write a percent sign as %25.".into(),
-            Self::NotUtf8(_) => "Percent-encode the UTF-8 bytes of the text.".into(),
-            Self::ControlCharacter(_) => "Leave control characters out, also percent-encoded ones.".into(),
-            Self::EmptyValue(_) => "Give it a value, or leave the entry out.".into(),
-            Self::ContextName(_) => "It has to be 1 to 128 letters, digits and characters of \"_.:/-\", as in context_NAME=VALUE.".into(),
-            Self::TooManyContextEntries => format!("Use at most {MAX_CONTEXT_ENTRIES}."),
-            Self::Algorithm(_) => format!("Write one of {}, a plus sign as %2B.", names(Algorithm::ALL)),
+            Self::VaultHost(_) => "write hashivault://MOUNT/KEY, without a host".into(),
+            Self::ReservedMount(_) => "name the path where the transit engine is mounted, as in hashivault://transit/KEY".into(),
+            Self::PlusInQuery(_) => "write a space as %20 and a plus sign as %2B".into(),
+            Self::QueryEntry(_) => format!("write {QUERY}, with \"&\" between entries"),
+            Self::QueryName(_) => format!("only {QUERY} are known; regions, addresses and credentials are not part of the query"),
+            Self::DuplicateQueryName(_) => "give each name once".into(),
+            Self::PercentEncoding(_) => "write a percent sign as %25".into(),
+            Self::NotUtf8(_) => "percent-encode the UTF-8 bytes of the text".into(),
+            Self::ControlCharacter(_) => "leave control characters out, also percent-encoded ones".into(),
+            Self::EmptyValue(_) => "give it a value, or leave the entry out".into(),
+            Self::ContextName(_) => "it has to be 1 to 128 letters, digits and characters of \"_.:/-\", as in context_NAME=VALUE".into(),
+            Self::TooManyContextEntries => format!("use at most {MAX_CONTEXT_ENTRIES}"),
+            Self::Algorithm(_) => format!("write one of {}, a plus sign as %2B", names(Algorithm::ALL)),
             Self::AlgorithmRefused { service: Service::Gcp, possible: [], .. } => {
-                "Name the asymmetric version: end with /cryptoKeyVersions/VERSION?algorithm=RSA-OAEP-256.".into()
+                "name the asymmetric version: end with /cryptoKeyVersions/VERSION?algorithm=RSA-OAEP-256".into()
             }
-            Self::AlgorithmRefused { possible, .. } => format!("It can have {}, or leave algorithm= out.", names(possible)),
+            Self::AlgorithmRefused { possible, .. } => format!("it can have {}, or leave algorithm= out", names(possible)),
         }
     }
 }

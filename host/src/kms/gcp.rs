@@ -51,7 +51,7 @@ impl Gcp {
         let place = if variable.is_some() { ENDPOINT_VARIABLE } else { "gcp.endpoint" };
         let text = variable.as_deref().or(endpoint).unwrap_or(ENDPOINT);
         let endpoint = parse_endpoint(text).map_err(|reason| Error::Configuration { place: place.into(), reason })?;
-        Ok(Self { http, endpoint, credentials: Arc::new(Credentials::new(credentials)) })
+        Ok(Self { http, endpoint, credentials: Arc::new(Credentials::new(credentials, environment)) })
     }
 }
 
@@ -225,7 +225,7 @@ impl SymmetricKey {
     }
 
     fn corrupt(&self, reason: &str) -> Error {
-        Error::Corrupt { key: self.uri.clone(), reason: format!("Cloud KMS's answer can't be trusted: {reason}") }
+        Error::Damaged { key: self.uri.clone(), reason: format!("Cloud KMS's answer can't be trusted: {reason}") }
     }
 
     /// Google's error JSON (`google.rpc.Status` in `error`) as an error with its remedy.
@@ -238,7 +238,10 @@ impl SymmetricKey {
         let message = printable(&text("message"), MAX_OUTSIDE_TEXT);
         let key = self.uri.clone();
         if status == 429 || status >= 500 {
-            return Error::Unavailable { key, reason: format!("Cloud KMS answered {status} {code} until the time was up: {message}") };
+            return Error::Unavailable {
+                key,
+                reason: format!("Cloud KMS answered {status} {code}, however often it was asked in the time there was: {message}"),
+            };
         }
         let hint = self.hint(operation, status, &code, &message);
         Error::Kms { key, status, code, message, hint }

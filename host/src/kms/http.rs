@@ -20,10 +20,16 @@ const RETRIES: usize = 4;
 /// The wait before the first repetition; doubles, with jitter of up to the same again.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// The client that all services share. Made, with its TLS roots, when it is first used.
+/// Room for the answer of a service that doesn't say how long it is.
+const USUAL_ANSWER: u64 = 16 << 10;
+
+/// The clients that all services share. Made, with their TLS roots, when they are first used.
 #[derive(Debug, Default)]
 pub struct Http {
-    client: OnceLock<Client>,
+    /// For `https`: by way of a proxy, if the environment names one. It sees only what is encrypted.
+    tls: OnceLock<Client>,
+    /// For `http` to loopback: a proxy would see credentials and keys.
+    plain: OnceLock<Client>,
 }
 
 /// One call to a service, for one key.
@@ -66,7 +72,7 @@ impl Http {
     /// # Errors
     /// If the service can't be reached before the deadline, redirects, or answers too much.
     pub async fn post(&self, call: Call<'_>) -> Result<Answer, Error> {
-        let client = self.client()?;
+        let client = self.client(call.url)?;
         let body = Bytes::from_owner(call.body);
         let Call { key, url, headers, deadline, .. } = call;
         let attempt = || attempt(client, key, url, headers.clone(), body.clone(), deadline);
@@ -84,13 +90,17 @@ impl Http {
         }
     }
 
-    fn client(&self) -> Result<&Client, Error> {
-        if let Some(client) = self.client.get() {
+    fn client(&self, url: &Url) -> Result<&Client, Error> {
+        let encrypted = url.scheme() == "https";
+        let place = if encrypted { &self.tls } else { &self.plain };
+        if let Some(client) = place.get() {
             return Ok(client);
         }
-        let client = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(ATTEMPT).build();
+        let builder = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(ATTEMPT);
+        let builder = if encrypted { builder.https_only(true) } else { builder.no_proxy() };
+        let client = builder.build();
         let client = client.map_err(|error| Error::Internal { reason: format!("HTTP can't be set up: {}", root_cause(&error)) })?;
-        Ok(self.client.get_or_init(|| client))
+        Ok(place.get_or_init(|| client))
     }
 }
 
@@ -115,7 +125,9 @@ async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<A
         return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
     }
     let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-    let mut body = Zeroizing::new(Vec::with_capacity(response.content_length().unwrap_or(0).min(MAX_ANSWER as u64) as usize));
+    // Sized beforehand, so that no copy of a key is left behind by a buffer that grew.
+    let length = response.content_length().unwrap_or(USUAL_ANSWER).min(MAX_ANSWER as u64);
+    let mut body = Zeroizing::new(Vec::with_capacity(length as usize));
     while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Broken(unreachable(url, &error)))? {
         if body.len() + chunk.len() > MAX_ANSWER {
             return Err(wrong(format!("{host} answered more than {MAX_ANSWER} bytes")));

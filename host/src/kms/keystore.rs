@@ -3,14 +3,16 @@
 //! A set's first key is the current version; those after it are older and only unwrap. The folder is 0700 and the files are 0600; a file
 //! that others could read or write, or that belongs to somebody else, is refused, as ssh refuses its private keys.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use ocicrypt_kms_protocol::Operation;
 use ocicrypt_kms_protocol::json::{Object, string};
+use rustix::fs::OFlags;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
@@ -59,18 +61,20 @@ impl Keystore {
         self.folder.join(format!("{name}.jwks"))
     }
 
-    /// The versions of the key called `name`, the current one first.
+    /// The versions of the key called `name`, the current one first. What it is for decides only what an error advises.
     ///
     /// # Errors
     /// If it doesn't exist, its file could be read or changed by others, or isn't a JWK set that can be used.
-    pub fn load(&self, name: &str) -> Result<Vec<SymmetricKey>, Error> {
-        parse_set(&self.read(name)?).map_err(|reason| self.unusable(name, &reason, "restore the file from a backup"))
+    pub fn load(&self, name: &str, operation: Operation) -> Result<Vec<SymmetricKey>, Error> {
+        parse_set(&self.read(name, operation)?).map_err(|reason| self.unusable(name, &reason, "restore the file from a backup"))
     }
 
-    fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+    fn read(&self, name: &str, operation: Operation) -> Result<Zeroizing<Vec<u8>>, Error> {
         let path = self.path(name);
-        let mut file = File::open(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => self.missing(name),
+        // Not blocking: opening a pipe would wait for a writer, for ever.
+        let open = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
+        let mut file = open.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => self.missing(name, operation),
             _ => self.unusable(name, &error.to_string(), "check the folder's and the file's permissions"),
         })?;
         let metadata = file.metadata().map_err(|error| self.unusable(name, &error.to_string(), "check the file"))?;
@@ -102,6 +106,10 @@ impl Keystore {
         };
         let kid = BASE64URL.encode(random::<9>()?.as_slice());
         let set = write_set(&kid, random::<KEY_LENGTH>()?.as_slice(), &older);
+        if set.len() as u64 > MAX_LENGTH {
+            let reason = format!("with one more version it would be longer than {MAX_LENGTH} bytes");
+            return Err(self.unusable(name, &reason, "remove versions that no image needs any more"));
+        }
         // Created with mode 0600.
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder).map_err(failed)?;
         file.write_all(&set).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
@@ -119,7 +127,7 @@ impl Keystore {
 
     /// The text of the set's keys as they stand in the file, after checking that all can be used.
     fn members(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let text = self.read(name)?;
+        let text = self.read(name, Operation::Wrap)?;
         let wrong = |reason: String| self.unusable(name, &reason, "restore the file from a backup");
         let versions = parse_set(&text).map_err(wrong)?.len();
         if versions >= MAX_VERSIONS {
@@ -136,9 +144,13 @@ impl Keystore {
         Ok(folder)
     }
 
-    fn missing(&self, name: &str) -> Error {
+    fn missing(&self, name: &str, operation: Operation) -> Error {
         let message = format!("there is no such key in the keystore {}", self.folder.display());
-        let hint = format!("create it with `ocicrypt-kms keygen {name}`, or name its folder in OCICRYPT_KMS_KEYSTORE");
+        let hint = match operation {
+            Operation::Wrap => format!("create it with `ocicrypt-kms keygen {name}`, or name its folder in OCICRYPT_KMS_KEYSTORE"),
+            // A new key of this name would not decrypt.
+            Operation::Unwrap => format!("copy the file {name}.jwks there, or name its folder in OCICRYPT_KMS_KEYSTORE"),
+        };
         Error::Kms { key: uri(name), status: 0, code: "KEY_NOT_FOUND".into(), message, hint }
     }
 
@@ -265,7 +277,7 @@ mod tests {
         let (_folder, keystore) = keystore();
         let (path, kid) = keystore.create("team", Existing::Refuse).unwrap();
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
-        let versions = keystore.load("team").unwrap();
+        let versions = keystore.load("team", Operation::Wrap).unwrap();
         assert_eq!(versions.len(), 1);
         assert_eq!(versions[0].kid.as_deref(), Some(kid.as_str()));
         assert_ne!(*versions[0].key, [0; 32]);
@@ -289,7 +301,7 @@ mod tests {
         let (_, first) = keystore.create("team", Existing::Refuse).unwrap();
         let (path, second) = keystore.create("team", Existing::Rotate).unwrap();
         let (_, third) = keystore.create("team", Existing::Rotate).unwrap();
-        let kids: Vec<_> = keystore.load("team").unwrap().into_iter().map(|key| key.kid.unwrap()).collect();
+        let kids: Vec<_> = keystore.load("team", Operation::Wrap).unwrap().into_iter().map(|key| key.kid.unwrap()).collect();
         assert_eq!(kids, [third, second, first]);
         assert_eq!(mode(&path), 0o600);
     }
@@ -302,11 +314,25 @@ mod tests {
     }
 
     #[test]
+    fn a_set_that_rotating_would_make_too_long_to_read_is_left_alone() {
+        let (_folder, keystore) = keystore();
+        let (path, _) = keystore.create("team", Existing::Refuse).unwrap();
+        let set = std::fs::read_to_string(&path).unwrap();
+        let comment = "x".repeat(MAX_LENGTH as usize - set.len() - 9);
+        let full = set.replacen("\"kty\"", &format!("\"x\": \"{comment}\",\"kty\""), 1);
+        std::fs::write(&path, &full).unwrap();
+        assert_eq!(keystore.load("team", Operation::Wrap).unwrap().len(), 1);
+        let line = keystore.create("team", Existing::Rotate).unwrap_err().line();
+        assert!(line.contains("would be longer than") && line.contains("remove versions"), "{line}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), full);
+    }
+
+    #[test]
     fn writers_at_the_same_time_lose_no_version() {
         let (_folder, keystore) = keystore();
         keystore.create("team", Existing::Refuse).unwrap();
         std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(|| keystore.create("team", Existing::Rotate).unwrap()))));
-        assert_eq!(keystore.load("team").unwrap().len(), 9);
+        assert_eq!(keystore.load("team", Operation::Wrap).unwrap().len(), 9);
     }
 
     #[test]
@@ -315,11 +341,20 @@ mod tests {
         let (path, _) = keystore.create("team", Existing::Refuse).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o602, 0o666] {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-            let line = keystore.load("team").err().unwrap().line();
+            let line = keystore.load("team", Operation::Wrap).err().unwrap().line();
             assert!(line.contains(&format!("{mode:04o}")) && line.contains("chmod 600"), "{line}");
         }
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o400)).unwrap();
-        assert!(keystore.load("team").is_ok());
+        assert!(keystore.load("team", Operation::Wrap).is_ok());
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_key_is_refused_at_once() {
+        let (_folder, keystore) = keystore();
+        let (path, _) = keystore.create("team", Existing::Refuse).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert!(keystore.load("team", Operation::Wrap).err().unwrap().line().contains("it is not a file"));
     }
 
     #[test]

@@ -30,13 +30,13 @@ impl Local {
 
 #[async_trait]
 impl KeyService for Local {
-    async fn open(&self, uri: &KeyUri, _: Operation, _: Instant) -> Result<OpenKey, Error> {
+    async fn open(&self, uri: &KeyUri, operation: Operation, _: Instant) -> Result<OpenKey, Error> {
         let Key::Local(key) = uri.key() else { unreachable!("{uri} was given to the local keystore") };
         if uri.algorithm().is_some_and(|algorithm| algorithm != Algorithm::A256Kw) {
             let reason = format!("{uri}: the keystore's key wraps by A256KW, not by what the URI says");
             return Err(Error::InvalidInput { reason, hint: "leave `algorithm` out of the URI".into() });
         }
-        let versions = self.keystore.as_ref().map_err(Clone::clone)?.load(&key.name)?;
+        let versions = self.keystore.as_ref().map_err(Clone::clone)?.load(&key.name, operation)?;
         Ok(OpenKey::KeyWrap(Box::new(LocalKey { uri: uri.canonical().to_owned(), versions })))
     }
 }

@@ -148,7 +148,7 @@ fn info(uri: &KeyUri, wrapping: &str) -> KeyInfo {
 /// A failure as a guest is told of it.
 fn told(error: Error) -> GuestError {
     let text = printable(&error.to_string(), MAX_OUTSIDE_TEXT);
-    match (error.kind(), error) {
+    match (error.told_kind(), error) {
         (_, Error::Kms { status, code, message, .. }) => GuestError::Kms(KmsFailure { status, code, message }),
         (ErrorKind::InvalidInput, _) => GuestError::InvalidInput(text),
         (ErrorKind::NoMatchingKey, _) => GuestError::NoMatchingKey(text),

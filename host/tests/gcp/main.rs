@@ -1,3 +1,23 @@
-//! Cloud KMS.
-#[test]
-fn nothing() {}
+//! Cloud KMS keys against a fake of Cloud KMS: the protocol, the faults, the credentials, and what an image may not bring about.
+#![cfg(feature = "gcp")]
+
+mod credentials;
+mod faults;
+mod images;
+#[path = "../support/messages.rs"]
+mod messages;
+mod packets;
+mod program;
+mod refusals;
+mod secrets;
+mod stage;
+
+/// A key that the fake has.
+const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
+/// Another one.
+const OTHER: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/other";
+
+/// The URI of a key, a version, or a key with a query.
+fn uri(name: &str) -> String {
+    format!("gcpkms://{name}")
+}

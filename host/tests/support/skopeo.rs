@@ -23,8 +23,8 @@ pub struct Skopeo {
 /// What skopeo's user sees of a failure of the key provider.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What the program wrote to standard error.
-    pub text: String,
+    /// The one line that the program wrote to standard error, without its name.
+    pub line: String,
     /// The program's exit code.
     pub code: i32,
 }
@@ -150,15 +150,16 @@ impl Refusal {
         let message = errors.lines().find_map(|line| line.split_once("level=fatal msg=")).map(|(_, message)| unquote(message))?;
         let (_, rest) = message.split_once("stderr: ")?;
         let (text, code) = rest.rsplit_once(": exit status ")?;
-        Some(Self { text: text.to_owned(), code: code.trim().parse().ok()? })
+        let line = text.strip_suffix('\n').unwrap_or_else(|| panic!("the text does not end its line: {text:?}"));
+        assert!(!line.contains('\n'), "more than one line: {line}");
+        let line = line.strip_prefix("ocicrypt-kms: ").unwrap_or_else(|| panic!("the line does not say whose it is: {line}"));
+        Some(Self { line: line.to_owned(), code: code.trim().parse().ok()? })
     }
 
-    /// The one line that the program wrote.
+    /// The line is this sentence and, after a semicolon, this remedy.
     #[track_caller]
-    pub fn line(&self) -> &str {
-        let line = self.text.strip_suffix('\n').unwrap_or_else(|| panic!("the text does not end its line: {:?}", self.text));
-        assert!(!line.contains('\n'), "more than one line: {line}");
-        line.strip_prefix("ocicrypt-kms: ").unwrap_or_else(|| panic!("the line does not say whose it is: {line}"))
+    pub fn assert(&self, code: i32, sentence: &str, remedy: &str) {
+        assert_eq!((self.line.as_str(), self.code), (format!("{sentence}; {remedy}").as_str(), code));
     }
 }
 

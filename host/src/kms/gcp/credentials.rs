@@ -1,102 +1,183 @@
-//! Google credentials: Application Default Credentials, or one credential file, by Google's own `google-cloud-auth`.
+//! Google credentials: Application Default Credentials ([AIP-4110]), or one credential file, by Google's own `google-cloud-auth`.
+//!
+//! That library would find them by itself, but it knows only the process's environment, and its errors quote what it can't read.
+//!
+//! [AIP-4110]: https://google.aip.dev/auth/4110
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use google_cloud_auth::credentials::{self as google, CacheableResource, external_account, impersonated, service_account, user_account};
+use google_cloud_auth::build_errors;
+use google_cloud_auth::credentials::{
+    self as google, CacheableResource, external_account, impersonated, mds, service_account, user_account,
+};
 use google_cloud_auth::errors::CredentialsError;
+use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use google_cloud_gax::retry_policy::{Aip194Strict, LimitedAttemptCount, RetryPolicyExt};
 use reqwest::header::HeaderMap;
-use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
-use crate::Error;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
+use crate::{Environment, Error};
 
 /// The most bytes of a credential file.
-const MAX_LENGTH: u64 = 64 << 10;
+const MAX_LENGTH: usize = 64 << 10;
+const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+/// Where `gcloud auth application-default login` puts them, below the home folder.
+const WELL_KNOWN: &str = ".config/gcloud/application_default_credentials.json";
+/// What Google's library adds to its messages.
+const ASIDES: [&str; 2] = [" and future attempts will not succeed", " but future attempts may succeed"];
+const HINT: &str = "check the credential file (--adc, GOOGLE_APPLICATION_CREDENTIALS) or log in: gcloud auth application-default login";
 
 /// Credentials that are looked up when they are first needed.
 pub(super) struct Credentials {
-    file: Option<PathBuf>,
-    found: OnceCell<google::Credentials>,
+    place: Place,
+    found: Mutex<Option<google::Credentials>>,
+}
+
+/// Where they are.
+enum Place {
+    /// A file that somebody named.
+    File(PathBuf),
+    /// Gcloud's file if there is one, else the metadata server: the default one, or the one at this address.
+    Default { file: Option<PathBuf>, metadata_server: Option<String> },
 }
 
 impl Credentials {
-    pub(super) fn new(file: Option<PathBuf>) -> Self {
-        Self { file, found: OnceCell::new() }
+    /// Those in `file`, or Application Default Credentials.
+    pub(super) fn new(file: Option<PathBuf>, environment: &Environment) -> Self {
+        let named = file.or_else(|| environment.get(VARIABLE).map(PathBuf::from));
+        let place = named.map(Place::File).unwrap_or_else(|| Place::Default {
+            file: environment.get("HOME").map(|home| PathBuf::from(home).join(WELL_KNOWN)),
+            metadata_server: environment.get("GCE_METADATA_HOST").map(|host| format!("http://{}", host.to_string_lossy())),
+        });
+        Self { place, found: Mutex::new(None) }
     }
 
     /// The headers that authorise one call for `key`.
     pub(super) async fn headers(&self, key: &str, deadline: Instant) -> Result<HeaderMap, Error> {
+        let credentials = self.get()?;
         let time = deadline.saturating_duration_since(Instant::now());
-        tokio::time::timeout(time, self.token(key)).await.unwrap_or_else(|_| Err(late(key, time)))
+        match tokio::time::timeout(time, credentials.headers(http::Extensions::new())).await {
+            Ok(Ok(CacheableResource::New { data, .. })) => Ok(data),
+            // Answered only to those who say which version they have.
+            Ok(Ok(CacheableResource::NotModified)) => Ok(HeaderMap::new()),
+            Ok(Err(error)) => Err(self.failed(key, &error)),
+            Err(_) => Err(self.unavailable(key, &format!("there was no answer within {:.1} seconds", time.as_secs_f32()))),
+        }
     }
 
-    async fn token(&self, key: &str) -> Result<HeaderMap, Error> {
-        let credentials = self.found.get_or_try_init(|| async { find(self.file.as_deref()) }).await?;
-        match credentials.headers(http::Extensions::new()).await.map_err(|error| refused(key, &error))? {
-            CacheableResource::New { data, .. } => Ok(data),
-            // Answered only to those who say which version they have.
-            CacheableResource::NotModified => Ok(HeaderMap::new()),
+    fn get(&self) -> Result<google::Credentials, Error> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*found {
+            Some(credentials) => Ok(credentials.clone()),
+            None => Ok(found.insert(self.place.find()?).clone()),
+        }
+    }
+
+    fn failed(&self, key: &str, error: &CredentialsError) -> Error {
+        let reason = told(error);
+        if error.is_transient() {
+            return self.unavailable(key, &reason);
+        }
+        // The library would say the same for ever; the next exchange looks whether they were mended.
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let message = format!("no Google access token was given: {reason}");
+        // No KMS has answered: hence no status.
+        Error::Kms { key: key.to_owned(), status: 0, code: "CREDENTIALS".into(), message, hint: HINT.into() }
+    }
+
+    fn unavailable(&self, key: &str, reason: &str) -> Error {
+        let reason = match self.place.is_file() {
+            true => format!("no Google access token was given: {reason}"),
+            // The usual cause is that nobody has set up credentials.
+            false => format!(
+                "no Google access token was given: there is no credential file, so a metadata server was asked ({reason}); \
+                 on a machine that has none, name a file (--adc, {VARIABLE}) or log in: gcloud auth application-default login"
+            ),
+        };
+        Error::Unavailable { key: key.to_owned(), reason }
+    }
+}
+
+impl Place {
+    fn find(&self) -> Result<google::Credentials, Error> {
+        match self {
+            Self::File(path) => read(path),
+            Self::Default { file: Some(path), .. } if self.is_file() => read(path),
+            Self::Default { metadata_server, .. } => {
+                let builder = mds::Builder::default().with_retry_policy(retries()).with_backoff_policy(waits());
+                let builder = metadata_server.iter().fold(builder, |builder, address| builder.with_endpoint(address));
+                builder.build().map_err(|error| unusable("the metadata server", &error.to_string()))
+            }
+        }
+    }
+
+    fn is_file(&self) -> bool {
+        match self {
+            Self::File(_) => true,
+            Self::Default { file, .. } => file.as_ref().is_some_and(|path| path.exists()),
         }
     }
 }
 
-fn find(file: Option<&Path>) -> Result<google::Credentials, Error> {
-    match file {
-        Some(path) => read(path),
-        None => google::Builder::default().build().map_err(|error| unusable("Application Default Credentials", &error.to_string())),
-    }
-}
-
-/// Reads a credential file of any type that Application Default Credentials may have ([AIP-4110]).
-///
-/// [AIP-4110]: https://google.aip.dev/auth/4110
+/// Reads a credential file of any type that Application Default Credentials may have.
 fn read(path: &Path) -> Result<google::Credentials, Error> {
     let place = path.display().to_string();
-    let length = std::fs::metadata(path).map_err(|error| unusable(&place, &error.to_string()))?.len();
-    if length > MAX_LENGTH {
+    let file = std::fs::File::open(path).map_err(|error| unusable(&place, &error.to_string()))?;
+    // Sized beforehand, so that no copy is left behind by a buffer that grew.
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_LENGTH + 2));
+    file.take(MAX_LENGTH as u64 + 1).read_to_end(&mut text).map_err(|error| unusable(&place, &error.to_string()))?;
+    if text.len() > MAX_LENGTH {
         return Err(unusable(&place, &format!("it is longer than {MAX_LENGTH} bytes")));
     }
-    let text = std::fs::read(path).map(Zeroizing::new).map_err(|error| unusable(&place, &error.to_string()))?;
     let json: serde_json::Value = serde_json::from_slice(&text).map_err(|_| unusable(&place, "it is not JSON"))?;
     let kind = json.get("type").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
     let built = match kind.as_str() {
+        // Signs its own tokens, so there is nothing to try again.
         "service_account" => service_account::Builder::new(json).build(),
-        "authorized_user" => user_account::Builder::new(json).build(),
-        "impersonated_service_account" => impersonated::Builder::new(json).build(),
-        "external_account" => external_account::Builder::new(json).build(),
+        "authorized_user" => user_account::Builder::new(json).with_retry_policy(retries()).with_backoff_policy(waits()).build(),
+        "impersonated_service_account" => {
+            impersonated::Builder::new(json).with_retry_policy(retries()).with_backoff_policy(waits()).build()
+        }
+        "external_account" => external_account::Builder::new(json).with_retry_policy(retries()).with_backoff_policy(waits()).build(),
         _ => return Err(unusable(&place, &format!("its `type` is not that of a credential: `{kind}`"))),
     };
-    built.map_err(|error| unusable(&place, &error.to_string()))
+    built.map_err(|error| unusable(&place, &malformed(&kind, &error)))
+}
+
+/// Only what passes is tried again: the same as with the KMS itself.
+fn retries() -> LimitedAttemptCount<Aip194Strict> {
+    Aip194Strict.with_attempt_limit(4)
+}
+
+fn waits() -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new().with_initial_delay(Duration::from_millis(200)).clamp()
+}
+
+/// What is wrong with a file. The library's text may quote a value, which may be a secret, unless it is about one that isn't there.
+fn malformed(kind: &str, error: &build_errors::Error) -> String {
+    let text = error.to_string();
+    match text.find("missing field `") {
+        Some(start) => format!("it is not a whole credential of type `{kind}`: {}", &text[start..]),
+        None if error.is_missing_field() => format!("it is not a whole credential of type `{kind}`: {text}"),
+        None => format!("it is not a well-formed credential of type `{kind}`"),
+    }
 }
 
 fn unusable(place: &str, reason: &str) -> Error {
     Error::Configuration { place: format!("the credentials in {place}"), reason: printable(reason, MAX_OUTSIDE_TEXT) }
 }
 
-fn late(key: &str, time: Duration) -> Error {
-    Error::Unavailable { key: key.to_owned(), reason: format!("no Google access token was had within {:.1} seconds", time.as_secs_f32()) }
-}
-
-/// Google's library puts the token service's answer into its errors: shown, but as text of outside origin.
-fn refused(key: &str, error: &CredentialsError) -> Error {
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        reason = format!("{reason}: {next}");
-        cause = next.source();
-    }
-    let reason = printable(&reason, MAX_OUTSIDE_TEXT);
-    match error.is_transient() {
-        true => Error::Unavailable { key: key.to_owned(), reason: format!("no Google access token was had: {reason}") },
-        false => Error::Kms {
-            key: key.to_owned(),
-            status: 401,
-            code: "CREDENTIALS".into(),
-            message: format!("Google's token service refused the credentials: {reason}"),
-            hint: "check the credential file (--adc, GOOGLE_APPLICATION_CREDENTIALS) or log in: gcloud auth application-default login"
-                .into(),
-        },
-    }
+/// What Google's library says where it knows most, and the cause of that. A token service's answer is among it: shown, but as text of
+/// outside origin.
+fn told(error: &CredentialsError) -> String {
+    let chain = || std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let says = chain().filter_map(|error| error.downcast_ref::<CredentialsError>()).last().map(ToString::to_string).unwrap_or_default();
+    let says = ASIDES.iter().fold(says, |text, aside| text.replace(aside, ""));
+    let cause = chain().last().map(ToString::to_string).unwrap_or_default();
+    let cause = ASIDES.iter().fold(cause, |text, aside| text.replace(aside, ""));
+    printable(&if says == cause { says } else { format!("{says}: {cause}") }, MAX_OUTSIDE_TEXT)
 }

@@ -133,6 +133,9 @@ fn trick(trick: &str, key: &str, usage: Usage, message: &[u8]) -> Result<Vec<u8>
         "loop over calls" => loop {
             std::hint::black_box(canonical_uri(key).is_ok());
         },
+        "open for ever" => loop {
+            drop(Key::open(&format!("{key}?context_x={}", "y".repeat(1900)), usage));
+        },
         "memory bomb" => {
             let mut blocks: Vec<Vec<u8>> = Vec::new();
             loop {

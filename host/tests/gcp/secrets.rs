@@ -1,0 +1,19 @@
+//! What no log, no error and no line on standard error may hold.
+
+use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms_fakes::gcp::FakeGcp;
+
+use crate::messages::OPTS_DATA;
+
+/// Fails if the text holds a credential, a token or opts data.
+pub fn assert_none_in(text: &str, fake: &FakeGcp, place: &str) {
+    let opts_data = String::from_utf8(OPTS_DATA.to_vec()).unwrap();
+    let symkey = opts_data.split('"').nth(3).unwrap().to_owned();
+    let numbers = serde_json::to_string(OPTS_DATA).unwrap();
+    // Self-signed tokens are not among those that the fake gave out.
+    let sent = fake.requests().into_iter().filter_map(|request| Some(request.header("authorization")?.split(' ').nth(1)?.to_owned()));
+    let own = [symkey, opts_data, bytes::encode(OPTS_DATA), numbers];
+    for secret in own.into_iter().chain(fake.secrets()).chain(sent) {
+        assert!(!text.contains(&secret), "{place} holds the secret {secret}: {text}");
+    }
+}
