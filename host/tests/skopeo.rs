@@ -352,7 +352,7 @@ fn a_second_key_does_not_decrypt() {
     scene.refused_decryption("provider:kmscrypt:local://other").assert(
         3,
         "no packet is for the key asked for: the annotation is for local://team",
-        "name a key that the image was encrypted for, or none",
+        "name a key that the image was encrypted for, or name none: --decryption-key provider:NAME",
     );
 }
 
@@ -439,7 +439,7 @@ fn an_encryption_without_a_key_says_how_to_name_one() {
     Scene::new(1).refused_encryption(NO_KEY).assert(
         2,
         "no key to wrap with was named for the provider `kmscrypt`",
-        "name one: --encryption-key provider:kmscrypt:KEY_URI; or set `default-recipients` in the configuration",
+        "name one with --encryption-key provider:kmscrypt:KEY_URI, or set `default-recipients` in the configuration",
     );
 }
 
