@@ -32,6 +32,9 @@ docs:
 
 # Each service alone.
 features:
+	for feature in aws azure gcp vault local,asymmetric; do \
+	  cargo clippy --locked -p ocicrypt-kms --no-default-features --features $$feature --lib --bins -- -D warnings || exit 1; \
+	done
 	cargo test --locked -p ocicrypt-kms --no-default-features --features local --lib --bins
 
 fuzz:

@@ -10,12 +10,14 @@ use crate::jwe;
 use crate::keys::Error;
 
 /// How a packet's wrapped key is to be read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum WrapType {
     /// `AES`: the KMS's own ciphertext of the opts data.
     Kms,
     /// `JWE`: a JWE compact serialisation (RFC 7516) whose content is the opts data.
     Jwe,
+    /// Neither. The other packets of the annotation can still be read.
+    Unknown(String),
 }
 
 impl WrapType {
@@ -27,10 +29,11 @@ impl WrapType {
 
     /// The packet's spelling.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Kms => "AES",
             Self::Jwe => "JWE",
+            Self::Unknown(text) => text,
         }
     }
 }
@@ -52,13 +55,14 @@ impl Packet {
         let text = |name| members.get(name).and_then(string);
         let key_url = text("key_url").ok_or_else(|| malformed("a packet has no `key_url`"))?.into_owned();
         let wrapped_key = members.get("wrapped_key").and_then(bytes::read);
-        let wrapped_key = wrapped_key.ok_or_else(|| malformed("a packet's `wrapped_key` is missing or no base64"))?.to_vec();
+        let wrapped_key = wrapped_key.filter(|wrapped_key| !wrapped_key.is_empty());
+        let wrapped_key = wrapped_key.ok_or_else(|| malformed("a packet's `wrapped_key` is missing, empty or no base64"))?.to_vec();
         let wrap_type = match text("wrap_type").as_deref() {
             Some("AES") => WrapType::Kms,
             Some("JWE") => WrapType::Jwe,
             // Another provider's packets for AWS hold a bare ARN or key id and no type.
             None if !key_url.contains("://") => WrapType::Kms,
-            _ => return Err(malformed("a packet's `wrap_type` is neither `AES` nor `JWE`")),
+            other => WrapType::Unknown(other.unwrap_or_default().to_owned()),
         };
         Ok(Self { key_url, wrapped_key, wrap_type })
     }
@@ -69,7 +73,7 @@ impl Packet {
     /// If it holds a JWE that is malformed.
     pub(crate) fn info(&self) -> Result<PacketInfo, Error> {
         let attributes = match self.wrap_type {
-            WrapType::Kms => Vec::new(),
+            WrapType::Kms | WrapType::Unknown(_) => Vec::new(),
             WrapType::Jwe => jwe::describe(&self.wrapped_key)?,
         };
         Ok(PacketInfo {
@@ -108,7 +112,7 @@ pub fn write(packets: &[Packet]) -> Vec<u8> {
     struct Written<'a> {
         key_url: &'a str,
         wrapped_key: String,
-        wrap_type: &'static str,
+        wrap_type: &'a str,
     }
     let written = |packet: &Packet| {
         let (wrapped_key, wrap_type) = (bytes::encode(&packet.wrapped_key), packet.wrap_type.as_str());
@@ -162,14 +166,15 @@ mod tests {
     fn a_packet_without_a_type_is_read_only_for_bare_aws_names() {
         let bare = br#"{"key_url":"arn:aws:kms:eu-west-1:111122223333:key/x","wrapped_key":"dw=="}"#;
         assert_eq!(parse(bare).unwrap()[0].wrap_type, WrapType::Kms);
-        assert!(parse(br#"{"key_url":"gcpkms://x","wrapped_key":"dw=="}"#).is_err());
+        let other = br#"{"key_url":"gcpkms://x","wrapped_key":"dw=="}"#;
+        assert_eq!(parse(other).unwrap()[0].wrap_type, WrapType::Unknown(String::new()));
     }
 
     #[test]
     fn a_null_type_is_none() {
         let text = |key_url: &str| format!(r#"{{"key_url":"{key_url}","wrapped_key":"dw==","wrap_type":null}}"#);
         assert_eq!(parse(text("1234abcd-12ab-34cd-56ef-1234567890ab").as_bytes()).unwrap()[0].wrap_type, WrapType::Kms);
-        assert!(parse(text("awskms:///alias/a").as_bytes()).is_err());
+        assert_eq!(parse(text("awskms:///alias/a").as_bytes()).unwrap()[0].wrap_type, WrapType::Unknown(String::new()));
     }
 
     #[test]
@@ -201,12 +206,12 @@ mod tests {
         assert!(reason("[[]]").ends_with("not a JSON object"));
         assert!(reason(&"[".repeat(MAX_ANNOTATION)).ends_with("it is not JSON"));
         assert!(reason(r#"{"key_url":7,"wrapped_key":"","wrap_type":"AES"}"#).ends_with("no `key_url`"));
-        assert!(reason(r#"{"key_url":"a","wrap_type":"AES"}"#).ends_with("missing or no base64"));
-        assert!(reason(r#"{"key_url":"a","wrapped_key":[256],"wrap_type":"AES"}"#).ends_with("missing or no base64"));
-        assert!(reason(r#"{"key_url":"a","wrapped_key":"","wrap_type":"aes"}"#).ends_with("neither `AES` nor `JWE`"));
+        for wrapped_key in ["", r#""wrapped_key":"","#, r#""wrapped_key":[256],"#, r#""wrapped_key":null,"#] {
+            let text = format!(r#"{{"key_url":"a",{wrapped_key}"wrap_type":"AES"}}"#);
+            assert!(reason(&text).ends_with("missing, empty or no base64"), "{text}");
+        }
         assert!(reason(r#"{"key_url":"a","key_url":"b"}"#).ends_with(r#""key_url" twice"#));
         assert!(reason(r#"{"key_url":"a","wrapped_key":"*","wrap_type":"AES"}"#).ends_with("no base64"));
-        assert!(reason(r#"{"key_url":"a://","wrapped_key":"","wrap_type":"RSA"}"#).ends_with("neither `AES` nor `JWE`"));
         assert!(reason(&format!("[{}]", vec!["{}"; MAX_PACKETS + 1].join(","))).ends_with("more than 16 packets"));
         assert!(reason(&" ".repeat(MAX_ANNOTATION + 1)).contains("longer than"));
     }
@@ -214,7 +219,7 @@ mod tests {
     fn any_packet() -> impl Strategy<Value = Packet> {
         let wrap_type = prop_oneof![Just(WrapType::Kms), Just(WrapType::Jwe)];
         let packet = |(key_url, wrapped_key, wrap_type)| Packet { key_url, wrapped_key, wrap_type };
-        (any::<String>(), any::<Vec<u8>>(), wrap_type).prop_map(packet)
+        (any::<String>(), prop::collection::vec(any::<u8>(), 1..300), wrap_type).prop_map(packet)
     }
 
     proptest! {

@@ -42,8 +42,8 @@ fn wrap_with<H: Host>(host: &H, key: &H::Key, opts_data: &[u8]) -> Result<Packet
     let info = key.info();
     let wrap_type = WrapType::of(&info.wrapping);
     let wrapped_key = match wrap_type {
-        WrapType::Kms => key.encrypt(opts_data)?,
         WrapType::Jwe => jwe::encrypt(host, key, &info, opts_data)?.into_bytes(),
+        _ => key.encrypt(opts_data)?,
     };
     Ok(Packet { key_url: info.uri, wrapped_key, wrap_type })
 }
@@ -74,15 +74,19 @@ fn unwrap<H: Host>(host: &H, parameters: &[String], annotation: &[u8]) -> Result
 }
 
 fn unwrap_with<H: Host>(host: &H, packet: &Packet) -> Result<Zeroizing<Vec<u8>>, Error> {
+    if let WrapType::Unknown(_) = packet.wrap_type {
+        return Err(Error::InvalidInput("the packet's `wrap_type` is neither `AES` nor `JWE`".into()));
+    }
     let key = host.open(&packet.key_url, Usage::Unwrap)?;
     let info = key.info();
     if WrapType::of(&info.wrapping) != packet.wrap_type {
-        let (is, implied) = (packet.wrap_type.as_str(), WrapType::of(&info.wrapping).as_str());
+        let (is, implied) = (packet.wrap_type.as_str(), WrapType::of(&info.wrapping));
+        let implied = implied.as_str();
         return Err(Error::InvalidInput(format!("the packet's `wrap_type` is {is}, but its key makes packets of type {implied}")));
     }
-    match packet.wrap_type {
-        WrapType::Kms => key.decrypt(&packet.wrapped_key),
+    match WrapType::of(&info.wrapping) {
         WrapType::Jwe => jwe::decrypt(&key, &info, &packet.wrapped_key),
+        _ => key.decrypt(&packet.wrapped_key),
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use ocicrypt_kms_fuzz::kms::keystore::{Existing, Keystore, SymmetricKey};
+use ocicrypt_kms_fuzz::kms::keystore::{Existing, Jwk, Keystore, write_public_set};
 use ocicrypt_kms_protocol::Operation;
 
 /// Each input is a file. `fuzz/run` has temporary files in memory, and removes them.
@@ -25,13 +25,28 @@ fuzz_target!(|text: &[u8]| {
     }
 });
 
-fn check_rotated(keystore: &Keystore, versions: &[SymmetricKey]) {
+fn check_rotated(keystore: &Keystore, versions: &[Jwk]) {
     assert!(!versions.is_empty());
-    // A full set is left alone, as it was.
-    let added = usize::from(keystore.create("k", Existing::Rotate).is_ok());
+    assert!(versions.iter().all(|version| version.algorithm() == versions[0].algorithm()));
+    // A full set, or one of another algorithm, is left alone, as it was.
+    let new = Jwk::generate_symmetric().expect("there are random numbers");
+    let added = usize::from(keystore.create("k", Existing::Rotate, &new).is_ok());
     let rotated = keystore.load("k", Operation::Unwrap).expect("it can still be used");
     assert_eq!(rotated.len(), versions.len() + added);
     for (version, kept) in versions.iter().zip(&rotated[added..]) {
-        assert_eq!((&version.kid, &version.key), (&kept.kid, &kept.key));
+        assert!(version.write() == kept.write());
     }
+    if let Some(public) = write_public_set(versions, |version| version.kid.clone()) {
+        check_public(keystore, &public, versions.len());
+    }
+}
+
+/// What is printed for other machines reads there, and holds nothing private.
+fn check_public(keystore: &Keystore, public: &str, versions: usize) {
+    std::fs::write(keystore.path("public"), public).expect("the file can be written");
+    std::fs::set_permissions(keystore.path("public"), PermissionsExt::from_mode(0o644)).expect("it is ours");
+    let public = keystore.load("public", Operation::Wrap).expect("it can be used");
+    assert_eq!(public.len(), versions);
+    assert!(!public.iter().any(Jwk::is_secret));
+    std::fs::remove_file(keystore.path("public")).expect("it can be removed");
 }

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use aes_kw::{KeyInit, KwAes256};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use ocicrypt_kms::kms::keystore::{Existing, Keystore};
+use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
 use ocicrypt_kms::protocol::{Answer, Operation, bytes};
 use ocicrypt_kms::{Config, Instances, KeyProvider};
 use ocicrypt_kms_component::keys::{Error, Host, Key, KeyInfo, Usage, WrappedKey};
@@ -75,7 +75,7 @@ fn keyunwrap(answer: &[u8]) -> Vec<u8> {
 
 fn exchanges(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
-    Keystore::new(folder.path().to_owned()).create("bench", Existing::Refuse).unwrap();
+    Keystore::new(folder.path().to_owned()).create("bench", Existing::Refuse, &Jwk::generate_symmetric().unwrap()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let provider = |instances| {
         let config = Config { keystore: Some(folder.path().to_owned()), ..Config::default() };

@@ -30,6 +30,12 @@ pub struct Config {
     pub options: BTreeMap<String, String>,
     /// Google Cloud KMS.
     pub gcp: Gcp,
+    /// The transit engine of Vault and OpenBao.
+    pub vault: Vault,
+    /// AWS KMS.
+    pub aws: Aws,
+    /// Azure Key Vault and Managed HSM.
+    pub azure: Azure,
 }
 
 /// Settings of Google Cloud KMS.
@@ -42,6 +48,98 @@ pub struct Gcp {
     pub credentials: Option<PathBuf>,
 }
 
+/// Settings of the transit engine of HashiCorp Vault and OpenBao. At most one of `token-file`, `approle`, `kubernetes` and `jwt` is set.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Vault {
+    /// The server's address; `VAULT_ADDR` and `BAO_ADDR` come before it.
+    pub address: Option<String>,
+    /// Certificate authorities in PEM, in place of the system's; `VAULT_CACERT` and `BAO_CACERT` come before it.
+    pub ca_file: Option<PathBuf>,
+    /// The namespace of mounts; `VAULT_NAMESPACE` and `BAO_NAMESPACE` come before it.
+    pub namespace: Option<String>,
+    /// A file that holds a token; `VAULT_TOKEN` and `BAO_TOKEN` come before it and what follows.
+    pub token_file: Option<PathBuf>,
+    /// Log in by AppRole.
+    pub approle: Option<VaultAppRole>,
+    /// Log in with the token of a pod's service account.
+    pub kubernetes: Option<VaultKubernetes>,
+    /// Log in with a JWT.
+    pub jwt: Option<VaultJwt>,
+}
+
+/// How to log in to Vault by [AppRole](https://openbao.org/api-docs/auth/approle/).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct VaultAppRole {
+    /// The role's id.
+    pub role_id: String,
+    /// A file that holds the secret id. A role need not have one.
+    pub secret_id_file: Option<PathBuf>,
+    /// Where the method is mounted: `approle` by default.
+    pub mount: Option<String>,
+}
+
+/// How to log in to Vault with the token of a pod's [service account](https://openbao.org/api-docs/auth/kubernetes/).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct VaultKubernetes {
+    /// The role's name.
+    pub role: String,
+    /// A file that holds the token: `/var/run/secrets/kubernetes.io/serviceaccount/token` by default.
+    pub token_file: Option<PathBuf>,
+    /// Where the method is mounted: `kubernetes` by default.
+    pub mount: Option<String>,
+}
+
+/// How to log in to Vault with a [JWT](https://openbao.org/api-docs/auth/jwt/).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct VaultJwt {
+    /// The role's name.
+    pub role: String,
+    /// A file that holds the JWT. Read for each login, so that something else may renew it.
+    pub token_file: PathBuf,
+    /// Where the method is mounted: `jwt` by default.
+    pub mount: Option<String>,
+}
+
+/// Settings of AWS KMS.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Aws {
+    /// Another address than those of the regions; `AWS_ENDPOINT_URL_KMS` and `AWS_ENDPOINT_URL` come before it.
+    pub endpoint: Option<String>,
+}
+
+/// Settings of Azure Key Vault and Managed HSM.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Azure {
+    /// One address for all vaults and HSMs, in place of the hosts that key URIs name.
+    pub endpoint: Option<String>,
+    /// Domains of further clouds below which vaults are, such as `vault.example.cloud`; those of HSMs begin with `managedhsm.`.
+    pub suffixes: Vec<String>,
+}
+
+impl Azure {
+    /// With the longest names of a vault and a key, a key identifier then still has at most the 256 bytes that are looked at of a `kid`.
+    const MAX_SUFFIX: usize = 56;
+
+    /// The further domains.
+    ///
+    /// # Errors
+    /// If one is no domain, or a top-level one: tokens go to whatever host is below it.
+    pub fn suffixes(&self) -> Result<Vec<String>, String> {
+        let is_label = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let is_domain = |suffix: &&String| suffix.contains('.') && suffix.len() <= Self::MAX_SUFFIX && suffix.split('.').all(is_label);
+        match self.suffixes.iter().find(|suffix| !is_domain(suffix)) {
+            Some(wrong) => Err(format!("`{wrong}` is no domain such as `vault.example.cloud`, of at most {} bytes", Self::MAX_SUFFIX)),
+            None => Ok(self.suffixes.iter().map(|suffix| suffix.to_ascii_lowercase()).collect()),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -52,6 +150,9 @@ impl Default for Config {
             deadline_seconds: 30,
             options: BTreeMap::new(),
             gcp: Gcp::default(),
+            vault: Vault::default(),
+            aws: Aws::default(),
+            azure: Azure::default(),
         }
     }
 }
@@ -137,6 +238,12 @@ impl Environment {
         value.filter(|value| !value.is_empty())
     }
 
+    /// All variables, unless they are those of this process.
+    #[cfg(feature = "azure")]
+    pub(crate) fn variables(&self) -> Option<&BTreeMap<OsString, OsString>> {
+        self.0.as_ref()
+    }
+
     /// A folder of the XDG base directory specification: the variable if it holds an absolute path, else below the home folder.
     #[must_use]
     pub fn base_directory(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
@@ -160,6 +267,9 @@ mod tests {
         let config = Config::parse(include_str!("../../example/config.toml")).unwrap();
         assert_eq!(config.provider.as_deref(), Some("kmscrypt"));
         assert!(config.keys.is_some() && config.keystore.is_some() && config.gcp.endpoint.is_some());
+        assert!(config.vault.address.is_some() && config.vault.approle.is_some());
+        assert!(config.aws.endpoint.is_some());
+        assert!(config.azure.endpoint.is_some() && !config.azure.suffixes().unwrap().is_empty());
     }
 
     #[test]
@@ -168,6 +278,28 @@ mod tests {
         assert!(error.starts_with("line 2: unknown field `key`"), "{error}");
         let error = Config::parse("[gcp]\nendpont = 'x'\n").unwrap_err();
         assert!(error.starts_with("line 2: unknown field `endpont`"), "{error}");
+        let error = Config::parse("[vault.jwt]\nrole = 'r'\ntoken-file = 'f'\nmonut = 'x'\n").unwrap_err();
+        assert!(error.starts_with("line 4: unknown field `monut`"), "{error}");
+    }
+
+    #[test]
+    fn a_suffix_that_is_no_domain_is_an_error() {
+        let suffixes = |text: &str| Azure { suffixes: vec![text.into()], endpoint: None }.suffixes();
+        assert_eq!(suffixes("Vault.Example.cloud").unwrap(), ["vault.example.cloud"]);
+        for bad in [
+            "",
+            "net",
+            ".azure.net",
+            "azure..net",
+            "azure.net.",
+            "azure.net/x",
+            "azure.net:443",
+            "*.azure.net",
+            "u@azure.net",
+            &("a.".repeat(28) + "b"),
+        ] {
+            assert!(suffixes(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

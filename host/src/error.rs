@@ -131,6 +131,16 @@ pub enum Error {
         /// What was tried, and what came of it.
         reason: String,
     },
+    /// The KMS answered that it can't serve now, however often it was asked.
+    #[error("{key}: the KMS answered {status} {message}, however often it was asked in the time there was")]
+    Busy {
+        /// The key's URI.
+        key: String,
+        /// The HTTP status.
+        status: u16,
+        /// The service's message.
+        message: String,
+    },
     /// A checksum or an authentication tag did not verify.
     #[error("{key}: {reason}")]
     Corrupt {
@@ -193,7 +203,7 @@ impl Error {
             Self::NoMatchingKey { .. } => ErrorKind::NoMatchingKey,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Kms { .. } => ErrorKind::Kms,
-            Self::Unavailable { .. } => ErrorKind::Unavailable,
+            Self::Unavailable { .. } | Self::Busy { .. } => ErrorKind::Unavailable,
             Self::Corrupt { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
             // Where one of several may yet work, trying again is worth it.
             Self::AllFailed(errors) if errors.iter().any(|error| error.kind() == ErrorKind::Unavailable) => ErrorKind::Unavailable,
@@ -212,6 +222,8 @@ impl Error {
             }
             Self::KeyUri(error) => Cow::Owned(error.hint()),
             Self::Unavailable { .. } => Cow::Borrowed("check the network and the service's address, then try again"),
+            Self::Busy { status: 400..=499, .. } => Cow::Borrowed("try again later; if it stays so, raise the quota of requests"),
+            Self::Busy { .. } => Cow::Borrowed("try again later; if it stays so, see the service's status page or log"),
             Self::Corrupt { .. } => Cow::Borrowed("the packet was changed, or it was made with another key or another encryption context"),
             Self::Damaged { .. } => Cow::Borrowed("try again; if it stays so, something between here and the service changes its answers"),
             Self::Component { .. } => Cow::Borrowed("this is a defect of the component, not of the message; please report it"),

@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use ocicrypt_kms_protocol::json::{Object, string};
 use ocicrypt_kms_protocol::{MAX_PACKETS, Operation};
 use zeroize::Zeroizing;
 
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::exchange::Exchange;
-use crate::key_uri::{Addresses, KeyUri};
+use crate::key_uri::{Addresses, Algorithm, KeyUri};
 use crate::kms::{Header, MAX_CIPHERTEXT, MAX_PLAINTEXT, OpenKey, Services, WrappedKey};
 use crate::policy::{Denial, Policy, Request};
 use crate::{Error, ErrorKind};
@@ -27,6 +29,10 @@ const MAX_FAILURES: usize = (MAX_OPENS + MAX_USES) as usize + 1;
 /// The one content encryption that keys are wrapped for, and the length of its key.
 const ENC: &str = "A256GCM";
 const CEK_LENGTH: usize = 32;
+/// The longest text of an `epk`, and of an `apu` or `apv`: several times what they need.
+const MAX_AGREEMENT_MEMBER: usize = 1024;
+/// The longest text of an `ek`: X-Wing's needs 1496 bytes.
+const MAX_ENCAPSULATED: usize = 2048;
 
 /// What every exchange of a host lends from.
 #[derive(Clone)]
@@ -303,7 +309,44 @@ fn read_header(key: &LentKey, header: &str) -> Result<Header, Error> {
     if member("enc").is_none_or(|enc| enc != ENC) {
         return Err(invalid(key, &format!("the JWE's `enc` is not {ENC}")));
     }
-    Ok(Header { kid: member("kid").map(|kid| printable(&kid, 256)) })
+    let header = Header { kid: member("kid").map(|kid| printable(&kid, 256)), ..Header::default() };
+    let wraps_by = |algorithm: Algorithm| key.wrapping() == algorithm.as_str();
+    match () {
+        () if wraps_by(Algorithm::EcdhEsA256Kw) => read_agreement(key, &members, header),
+        () if wraps_by(Algorithm::Hpke9Ke) || wraps_by(Algorithm::Hpke12Ke) => read_encapsulated(key, &members, header),
+        () => Ok(header),
+    }
+}
+
+/// Reads what a key agreement needs (RFC 7518 section 4.6.1).
+fn read_agreement(key: &LentKey, members: &Object<'_>, header: Header) -> Result<Header, Error> {
+    check_length(key, members, "epk", MAX_AGREEMENT_MEMBER)?;
+    let epk = members.get("epk").map(|epk| epk.get().to_owned());
+    let party = |name| member_bytes(key, members, name, MAX_AGREEMENT_MEMBER);
+    Ok(Header { epk, apu: party("apu")?, apv: party("apv")?, ..header })
+}
+
+/// Reads what HPKE needs (draft-ietf-jose-hpke-encrypt section 6).
+fn read_encapsulated(key: &LentKey, members: &Object<'_>, header: Header) -> Result<Header, Error> {
+    match members.get("psk_id") {
+        Some(_) => Err(invalid(key, "the JWE's `psk_id` is not supported")),
+        None => Ok(Header { ek: member_bytes(key, members, "ek", MAX_ENCAPSULATED)?, ..header }),
+    }
+}
+
+/// A header member that is bytes in base64url; empty if it isn't there.
+fn member_bytes(key: &LentKey, members: &Object<'_>, name: &str, limit: usize) -> Result<Vec<u8>, Error> {
+    check_length(key, members, name, limit)?;
+    let Some(value) = members.get(name) else { return Ok(Vec::new()) };
+    let bytes = string(value).and_then(|text| BASE64URL.decode(text.as_bytes()).ok());
+    bytes.ok_or_else(|| invalid(key, &format!("the JWE's `{name}` is not base64url")))
+}
+
+fn check_length(key: &LentKey, members: &Object<'_>, name: &str, limit: usize) -> Result<(), Error> {
+    match members.get(name).is_some_and(|value| value.get().len() > limit) {
+        true => Err(invalid(key, &format!("the JWE's `{name}` is longer than {limit} bytes"))),
+        false => Ok(()),
+    }
 }
 
 fn check_cek(key: &LentKey, cek: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Error> {

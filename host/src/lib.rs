@@ -16,7 +16,12 @@
 //! | feature | |
 //! |---|---|
 //! | `local` (default) | keys in files on this machine |
+//! | `asymmetric` (default) | RSA keys and keys on elliptic curves, in files and in Cloud KMS |
+//! | `post-quantum` | experimental: ML-KEM-768 and X-Wing keys in files |
 //! | `gcp` (default) | Google Cloud KMS |
+//! | `vault` (default) | the transit engine of HashiCorp Vault and OpenBao |
+//! | `aws` (default) | AWS KMS |
+//! | `azure` (default) | Azure Key Vault and Managed HSM |
 //! | `compile` | run other components than the one that was compiled at build time |
 #![deny(unsafe_code)]
 

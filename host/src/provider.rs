@@ -15,7 +15,7 @@ use crate::key_uri::{Addresses, KeyUri, Service};
 use crate::kms::Services;
 use crate::lending::{Lender, Lending};
 use crate::policy::{KeyList, Policy};
-use crate::sandbox::{Instances, Sandbox};
+use crate::sandbox::{End, Instances, Sandbox};
 use crate::{Error, PacketInfo};
 
 /// How much later the sandbox stops waiting than a service, which can say what it waited for.
@@ -82,6 +82,21 @@ impl KeyProvider {
     /// # Errors
     /// If the message is malformed, a key is not lent or can't be used, or the component fails.
     pub async fn exchange(&self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.exchange_until(message, End::Instance).await
+    }
+
+    /// The same, as the last thing of this process but to write the answer: nothing that the end of the process takes apart is taken apart
+    /// before.
+    ///
+    /// # Errors
+    /// Those of [`KeyProvider::exchange`].
+    pub async fn last_exchange(self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let outcome = self.exchange_until(message, End::Process).await;
+        std::mem::forget(self);
+        outcome
+    }
+
+    async fn exchange_until(&self, message: &[u8], end: End) -> Result<Zeroizing<Vec<u8>>, Error> {
         let deadline = Instant::now() + self.deadline;
         let settings = Settings {
             name: self.name.as_deref(),
@@ -94,7 +109,7 @@ impl KeyProvider {
         tracing::debug!(%operation, provider = exchange.name, named = exchange.named.len(), origin = exchange.origin.as_str(), "exchange");
         let defaults: Vec<_> = self.default_recipients.iter().map(|key| key.canonical().to_owned()).collect();
         let lending = Lending::new(self.lender.clone(), exchange, deadline);
-        let answer = self.sandbox.exchange(lending, &defaults, &self.options, deadline + GRACE).await?;
+        let answer = self.sandbox.exchange(lending, &defaults, &self.options, deadline + GRACE, end).await?;
         check(operation, &answer)
     }
 
@@ -193,8 +208,9 @@ impl Builder {
     /// # Errors
     /// If the configuration is wrong, or the sandbox can't be set up.
     pub fn build(self) -> Result<KeyProvider, Error> {
-        let addresses = Addresses::default();
         let wrong = |place: &str, reason: String| Error::Configuration { place: place.to_owned(), reason };
+        let azure_suffixes = self.config.azure.suffixes().map_err(|reason| wrong("azure.suffixes", reason))?;
+        let addresses = Addresses { azure_suffixes, ..self.addresses() };
         let parse = |place: &'static str, text: &str| {
             KeyUri::parse(text, &addresses).map_err(|error| wrong(place, format!("{error}; {}", error.hint())))
         };
@@ -212,7 +228,7 @@ impl Builder {
         };
         let services = match &self.services {
             Some(services) => services.clone(),
-            None => self.built_in_services()?,
+            None => self.built_in_services(),
         };
         let sandbox = match self.sandbox {
             Some(sandbox) => sandbox,
@@ -229,8 +245,18 @@ impl Builder {
         })
     }
 
+    /// What configuration and environment add to the built-in addresses.
+    fn addresses(&self) -> Addresses {
+        let addresses = Addresses::default();
+        #[cfg(feature = "vault")]
+        let addresses = Addresses { vault_host: crate::kms::vault::host(&self.environment, &self.config.vault), ..addresses };
+        addresses
+    }
+
     /// Each service of this build. None of them looks anything up before one of its keys is opened.
-    fn built_in_services(&self) -> Result<Services, Error> {
+    fn built_in_services(&self) -> Services {
+        #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
+        let http = Arc::new(crate::kms::http::Http::default());
         let services = Services::new();
         #[cfg(feature = "local")]
         let services = {
@@ -241,11 +267,22 @@ impl Builder {
         let services = {
             let settings = &self.config.gcp;
             let credentials = self.credentials.clone().or_else(|| settings.credentials.clone());
-            let http = Arc::new(crate::kms::http::Http::default());
-            let gcp = crate::kms::gcp::Gcp::new(http, &self.environment, settings.endpoint.as_deref(), credentials)?;
+            let gcp = crate::kms::gcp::Gcp::new(http.clone(), &self.environment, settings.endpoint.as_deref(), credentials);
             services.with(Service::Gcp, Arc::new(gcp))
         };
-        Ok(services)
+        #[cfg(feature = "vault")]
+        let services = services.with(Service::Vault, Arc::new(crate::kms::vault::Vault::new(&self.environment, &self.config.vault)));
+        #[cfg(feature = "aws")]
+        let services = {
+            let aws = crate::kms::aws::Aws::new(http.clone(), &self.environment, self.config.aws.endpoint.as_deref());
+            services.with(Service::Aws, Arc::new(aws))
+        };
+        #[cfg(feature = "azure")]
+        let services = {
+            let azure = crate::kms::azure::Azure::new(http.clone(), &self.environment, self.config.azure.endpoint.as_deref());
+            services.with(Service::Azure, Arc::new(azure))
+        };
+        services
     }
 }
 

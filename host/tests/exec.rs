@@ -2,19 +2,21 @@
 
 #[path = "support/messages.rs"]
 mod messages;
+#[path = "support/program.rs"]
+mod program;
 
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
+use program::Program;
 
-/// A folder with a keystore, and the program with nothing else of this machine's settings.
-struct Home(tempfile::TempDir);
+/// A home folder with a keystore.
+struct Home(Program);
 
 impl Home {
     fn new(keys: &[&str]) -> Self {
-        let home = Self(tempfile::tempdir().unwrap());
+        let home = Self(Program::new());
         for key in keys {
             assert!(home.run(&["keygen", key], b"").status.success());
         }
@@ -22,41 +24,19 @@ impl Home {
     }
 
     fn path(&self) -> &Path {
-        self.0.path()
+        self.0.home()
     }
 
     fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ocicrypt-kms"))
-            .args(arguments)
-            .env_clear()
-            .env("HOME", self.path())
-            .env("OCICRYPT_KMS_KEYSTORE", self.path().join("keys"))
-            .current_dir(self.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A program that refuses its arguments doesn't read its input.
-        let _ = child.stdin.take().unwrap().write_all(input);
-        child.wait_with_output().unwrap()
+        self.0.run(arguments, input)
     }
 
-    /// The answer of an exchange that works.
     fn exchange(&self, arguments: &[&str], message: &[u8]) -> Vec<u8> {
-        let output = self.run(arguments, message);
-        assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
+        program::answer(self.run(arguments, message))
     }
 
-    /// The exit code and the one line of an exchange that fails.
     fn refused(&self, arguments: &[&str], message: &[u8]) -> (i32, String) {
-        let output = self.run(arguments, message);
-        assert!(output.stdout.is_empty(), "nothing on standard output: {}", String::from_utf8_lossy(&output.stdout));
-        let text = String::from_utf8(output.stderr).unwrap();
-        let line = text.strip_suffix('\n').unwrap();
-        assert!(line.starts_with("ocicrypt-kms: ") && !line.contains('\n'), "{text:?}");
-        (output.status.code().unwrap(), line["ocicrypt-kms: ".len()..].to_owned())
+        program::refusal(&self.run(arguments, message))
     }
 }
 
@@ -112,9 +92,9 @@ fn malformed_messages_are_refused_with_a_line_that_says_what_is_wrong() {
         (wrap.replace("\"optsdata\":\"", "\"optsdata\":\"*").into_bytes(), 2, "`optsdata` is neither base64"),
         (wrap.replace("bG9jYWw6Ly90ZWFt", "bG9jYWw6Ly90ZWFt*").into_bytes(), 2, "not an array of base64 texts"),
         (keywrap(&[], OPTS_DATA), 2, "no key to wrap with was named"),
-        (wrap_for(&["local://../x"]), 2, "\"..\" path segment"),
+        (wrap_for(&["local://../x"]), 2, "`..` path segment"),
         (wrap_for(&["gcpkm://projects/p"]), 2, "is not the scheme of a key URI"),
-        (wrap_for(&["hashivault://transit/k"]), 2, "no support for keys of the service `vault`"),
+        (wrap_for(&["hashivault://transit/k"]), 2, "no address is known; set VAULT_ADDR"),
         (wrap_for(&["local://team?context=x"]), 2, "context"),
         (unwrap(b"not JSON"), 2, "the annotation is malformed: it is not JSON"),
         (unwrap(br#"{"key_url":"local://team","wrapped_key":"*","wrap_type":"JWE"}"#), 2, "no base64"),
@@ -319,4 +299,25 @@ fn doctor_says_what_is_wrong_and_tries_a_key() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(home.run(&["doctor", "local://absent"], b"").stdout).unwrap();
     assert!(text.contains("PROBLEM local://absent: local://absent: there is no such key"), "{text}");
+}
+
+#[test]
+fn doctor_finds_a_program_that_clients_would_not_find_and_keys_that_can_not_be_used() {
+    let mut home = Home::new(&["local://team", "open"]);
+    let entry = |path: &str| format!(r#"{{"key-providers":{{"kmscrypt":{{"cmd":{{"path":"{path}"}}}}}}}}"#);
+    home.0.set("OCICRYPT_KEYPROVIDER_CONFIG", home.path().join("ocicrypt.json"));
+    home.0.set("PATH", "/usr/bin:/bin");
+    let report = |home: &Home, path: &str| {
+        home.0.write("ocicrypt.json", entry(path));
+        String::from_utf8(home.run(&["doctor"], b"").stdout).unwrap()
+    };
+    for missing in ["ocicrypt-kmz", "/nonexistent/ocicrypt-kms", "/etc/passwd"] {
+        let text = report(&home, missing);
+        assert!(text.contains("PROBLEM ocicrypt.json: ") && text.contains(&format!("`kmscrypt` is {missing}, which is")), "{text}");
+    }
+    let text = report(&home, "sh");
+    assert!(text.contains("ok      ocicrypt.json: ") && text.contains("ok      local keystore: keys in "), "{text}");
+    std::fs::set_permissions(home.path().join("keys/open.jwks"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let text = report(&home, "sh");
+    assert!(text.contains("PROBLEM local keystore: ") && text.contains("chmod 600 ") && !text.contains("team.jwks"), "{text}");
 }

@@ -1,103 +1,54 @@
-//! Packets for local keys are JWEs that standard tools open and make, as `docs/packet-format.md` promises: here Debian's `jose`, which
-//! shares no code with this project.
+//! Packets for local keys are JWEs that standard tools open and make, as `docs/packet-format.md` promises: here Debian's `jose`, and Python's
+//! `jwcrypto` for what that lacks (RSA-OAEP-256, X25519). Neither shares code with this project.
 #![cfg(feature = "local")]
 
+#[path = "support/home.rs"]
+mod home;
 #[path = "support/messages.rs"]
 mod messages;
+#[path = "support/program.rs"]
+mod program;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
-use ocicrypt_kms::protocol::bytes;
-use ocicrypt_kms::protocol::json::{Object, string};
+use home::{Home, KEY, run, succeeded, text};
+use messages::OPTS_DATA;
 
-const PROVIDER: &str = "kmscrypt";
-const KEY: &str = "local://team";
+/// The kinds of keys that have a public half, by what `keygen` is told.
+#[cfg(feature = "asymmetric")]
+const PUBLIC_KEYS: [&[&str]; 3] =
+    [&["--algorithm", "RSA-OAEP-256"], &["--algorithm", "ECDH-ES+A256KW"], &["--algorithm", "ECDH-ES+A256KW", "--curve", "X25519"]];
+#[cfg(feature = "asymmetric")]
+const P256: &[&str] = &["--algorithm", "ECDH-ES+A256KW", "--curve", "P-256"];
 
-/// A folder with a keystore that holds the key `team`.
-struct Home(tempfile::TempDir);
-
-impl Home {
-    fn new() -> Self {
-        let home = Self(tempfile::tempdir().unwrap());
-        home.ocicrypt_kms(&["keygen", "team"], b"");
-        home
-    }
-
-    /// The JWK set, as it stands in the keystore.
-    fn key(&self) -> PathBuf {
-        self.0.path().join("keys/team.jwks")
-    }
-
-    fn rotate(&self) {
-        self.ocicrypt_kms(&["keygen", "--rotate", "team"], b"");
-    }
-
-    /// One file of the folder.
-    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
-        let path = self.0.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-
-    /// Runs the program with nothing else of this machine's settings.
-    fn try_ocicrypt_kms(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ocicrypt-kms"));
-        let command = command.args(arguments).env_clear().env("HOME", self.0.path());
-        run(command.env("OCICRYPT_KMS_KEYSTORE", self.0.path().join("keys")), input).unwrap()
-    }
-
-    fn ocicrypt_kms(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
-        succeeded(self.try_ocicrypt_kms(arguments, input))
-    }
-
-    /// What our program wraps these opts data to: the JWE's text.
-    fn wrap(&self, uri: &str, opts_data: &[u8]) -> Vec<u8> {
-        let annotation = annotation_of(&self.ocicrypt_kms(&[], &keywrap(&[(PROVIDER, &[uri])], opts_data)));
-        let packet = Object::parse(&annotation).unwrap();
-        assert_eq!(string(packet.get("wrap_type").unwrap()).unwrap(), "JWE");
-        bytes::read(packet.get("wrapped_key").unwrap()).unwrap().to_vec()
-    }
-
-    /// The message that asks to unwrap a JWE for [`KEY`].
-    fn message(compact: &[u8]) -> Vec<u8> {
-        let annotation = format!(r#"{{"key_url":"{KEY}","wrapped_key":"{}","wrap_type":"JWE"}}"#, bytes::encode(compact));
-        keyunwrap(&[(PROVIDER, &[KEY])], annotation.as_bytes())
-    }
-
-    /// A JWE that `jose` makes with a key and this protected header.
-    fn jose_enc(&self, key: &Path, protected: &str) -> Vec<u8> {
-        let template = format!(r#"{{"protected":{protected}}}"#);
-        let plaintext = self.file("opts-data", OPTS_DATA);
-        jose(&["jwe", "enc", "-i", &template, "-k", text(key), "-I", text(&plaintext), "-c"])
-    }
-
-    /// The current version of the key as a file of its own, and its `kid`.
-    fn current(&self) -> (PathBuf, String) {
-        let set = std::fs::read(self.key()).unwrap();
-        let keys: Vec<&serde_json::value::RawValue> =
-            serde_json::from_str(Object::parse(&set).unwrap().get("keys").unwrap().get()).unwrap();
-        let kid = string(Object::from_value(keys[0]).unwrap().get("kid").unwrap()).unwrap().into_owned();
-        (self.file(&format!("{kid}.jwk"), keys[0].get().as_bytes()), kid)
-    }
+/// A JWE that `jose` makes with a key and this protected header.
+fn jose_enc(home: &Home, key: &Path, protected: &str) -> Vec<u8> {
+    let template = format!(r#"{{"protected":{protected}}}"#);
+    let plaintext = home.file("opts-data", OPTS_DATA);
+    jose(&["jwe", "enc", "-i", &template, "-k", text(key), "-I", text(&plaintext), "-c"])
 }
 
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
+/// What `jose` opens a JWE to.
+fn jose_dec(home: &Home, key: &Path, compact: &[u8]) -> Vec<u8> {
+    jose(&["jwe", "dec", "-i", text(&home.file("compact", compact)), "-k", text(key)])
 }
 
-fn run(command: &mut Command, input: &[u8]) -> std::io::Result<Output> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    // A program that refuses its arguments doesn't read its input.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output()
+/// Runs `jwcrypto`.
+#[cfg(feature = "asymmetric")]
+fn jwcrypto(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/jwe.py");
+    let mut command = Command::new(cache.join("ocicrypt-kms/python/bin/python3"));
+    let output = run(command.arg(script).args(arguments), input);
+    succeeded(output.unwrap_or_else(|error| panic!("Python can't be started ({error}): run `tools/setup test`")))
 }
 
-fn succeeded(output: Output) -> Vec<u8> {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
+/// The public half of the key, as a JWK set of the current version alone.
+#[cfg(feature = "asymmetric")]
+fn public_set(home: &Home) -> PathBuf {
+    home.file("public.jwks", &home.ocicrypt_kms(&["public", "team"], b""))
 }
 
 fn try_jose(arguments: &[&str]) -> Output {
@@ -111,56 +62,54 @@ fn jose(arguments: &[&str]) -> Vec<u8> {
 
 #[test]
 fn jose_opens_what_was_wrapped_with_nothing_but_the_keystores_file() {
-    let home = Home::new();
+    let home = Home::with(&[]);
     for uri in [KEY, "local://team?context_image=registry%2Eexample"] {
-        let compact = home.file("compact", &home.wrap(uri, OPTS_DATA));
-        assert_eq!(jose(&["jwe", "dec", "-i", text(&compact), "-k", text(&home.key())]), OPTS_DATA, "{uri}");
+        assert_eq!(jose_dec(&home, &home.key(), &home.wrap(uri, OPTS_DATA)), OPTS_DATA, "{uri}");
     }
 }
 
 #[test]
 fn jose_opens_what_was_wrapped_before_the_key_was_rotated() {
-    let home = Home::new();
-    let before = home.file("before", &home.wrap(KEY, OPTS_DATA));
+    let home = Home::with(&[]);
+    let before = home.wrap(KEY, OPTS_DATA);
     home.rotate();
-    let after = home.file("after", &home.wrap(KEY, OPTS_DATA));
-    for compact in [&before, &after] {
-        assert_eq!(jose(&["jwe", "dec", "-i", text(compact), "-k", text(&home.key())]), OPTS_DATA);
+    for compact in [&before, &home.wrap(KEY, OPTS_DATA)] {
+        assert_eq!(jose_dec(&home, &home.key(), compact), OPTS_DATA);
     }
+    let before = home.file("before", &before);
     let (current, _) = home.current();
     assert!(!try_jose(&["jwe", "dec", "-i", text(&before), "-k", text(&current)]).status.success());
 }
 
 #[test]
 fn jose_opens_no_other_key_s_packet() {
-    let compact = Home::new().wrap(KEY, OPTS_DATA);
-    let other = Home::new();
+    let compact = Home::with(&[]).wrap(KEY, OPTS_DATA);
+    let other = Home::with(&[]);
     let compact = other.file("compact", &compact);
     assert!(!try_jose(&["jwe", "dec", "-i", text(&compact), "-k", text(&other.key())]).status.success());
 }
 
 #[test]
 fn what_jose_makes_is_unwrapped_with_and_without_the_version_in_its_header() {
-    let home = Home::new();
+    let home = Home::with(&[]);
     let (key, kid) = home.current();
     let with_kid = format!(r#"{{"alg":"A256KW","enc":"A256GCM","kid":"{kid}"}}"#);
-    let made: Vec<_> = [r#"{"alg":"A256KW","enc":"A256GCM"}"#, &with_kid].map(|header| home.jose_enc(&key, header)).into();
-    let unwrap = |compact: &[u8]| opts_data_of(&home.ocicrypt_kms(&[], &Home::message(compact)));
+    let made: Vec<_> = [r#"{"alg":"A256KW","enc":"A256GCM"}"#, &with_kid].map(|header| jose_enc(&home, &key, header)).into();
     for compact in &made {
-        assert_eq!(unwrap(compact), OPTS_DATA);
+        assert_eq!(home.unwrap(compact), OPTS_DATA);
     }
     home.rotate();
     for compact in &made {
-        assert_eq!(unwrap(compact), OPTS_DATA, "an older version unwraps");
+        assert_eq!(home.unwrap(compact), OPTS_DATA, "an older version unwraps");
     }
 }
 
 #[test]
 fn what_jose_makes_with_other_algorithms_or_another_key_is_refused() {
-    let home = Home::new();
+    let home = Home::with(&[]);
     let key = home.file("key", &jose(&["jwk", "gen", "-i", r#"{"kty":"oct","bytes":32}"#]));
     let refused = |header: &str, code: i32| {
-        let output = home.try_ocicrypt_kms(&[], &Home::message(&home.jose_enc(&key, header)));
+        let output = home.try_ocicrypt_kms(&[], &Home::message(&jose_enc(&home, &key, header)));
         let line = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.stdout.is_empty() && line.contains(KEY), "{line}");
         assert_eq!(output.status.code(), Some(code), "{line}");
@@ -170,4 +119,71 @@ fn what_jose_makes_with_other_algorithms_or_another_key_is_refused() {
     refused(r#"{"alg":"A256KW","enc":"A256GCM","zip":"DEF"}"#, 2);
     refused(r#"{"alg":"A256GCMKW","enc":"A256GCM"}"#, 2);
     refused(r#"{"alg":"dir","enc":"A256GCM"}"#, 2);
+}
+
+#[test]
+#[cfg(feature = "asymmetric")]
+fn jose_opens_what_was_wrapped_for_a_public_key_and_makes_what_unwraps() {
+    let home = Home::with(P256);
+    assert_eq!(jose_dec(&home, &home.key(), &home.wrap(KEY, OPTS_DATA)), OPTS_DATA);
+    let (_, kid) = home.current();
+    let public = public_set(&home);
+    for members in ["", r#","apu":"QWxpY2U","apv":"Qm9i""#, &format!(r#","kid":"{kid}""#)] {
+        let header = format!(r#"{{"alg":"ECDH-ES+A256KW","enc":"A256GCM"{members}}}"#);
+        assert_eq!(home.unwrap(&jose_enc(&home, &public, &header)), OPTS_DATA, "{members}");
+    }
+}
+
+#[test]
+#[cfg(feature = "asymmetric")]
+fn a_key_that_jose_made_wraps_and_unwraps_and_its_thumbprint_is_its_version() {
+    let home = Home::empty();
+    let made = jose(&["jwk", "gen", "-s", "-i", r#"{"kty":"EC","crv":"P-256"}"#]);
+    std::fs::write(home.key(), &made).unwrap();
+    std::fs::set_permissions(home.key(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let compact = home.wrap(KEY, OPTS_DATA);
+    assert_eq!((jose_dec(&home, &home.key(), &compact), home.unwrap(&compact)), (OPTS_DATA.to_vec(), OPTS_DATA.to_vec()));
+    let header = jose(&["b64", "dec", "-i", text(&home.file("header", compact.split(|&byte| byte == b'.').next().unwrap()))]);
+    let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+    let thumbprint = jose(&["jwk", "thp", "-i", text(&home.key())]);
+    assert_eq!(header["kid"].as_str().unwrap(), String::from_utf8(thumbprint).unwrap().trim());
+}
+
+#[test]
+#[cfg(feature = "asymmetric")]
+fn jwcrypto_opens_what_was_wrapped_for_each_kind_of_public_key() {
+    for options in PUBLIC_KEYS {
+        let home = Home::with(options);
+        for uri in [KEY, "local://team?context_stage=prod"] {
+            assert_eq!(jwcrypto(&["dec", text(&home.key())], &home.wrap(uri, OPTS_DATA)), OPTS_DATA, "{options:?}");
+        }
+    }
+}
+
+#[test]
+#[cfg(feature = "asymmetric")]
+fn what_jwcrypto_makes_for_each_kind_of_public_key_is_unwrapped() {
+    for options in PUBLIC_KEYS {
+        let home = Home::with(options);
+        let header = format!(r#"{{"alg":"{}","enc":"A256GCM"}}"#, options[1]);
+        let compact = jwcrypto(&["enc", &header, text(&public_set(&home))], OPTS_DATA);
+        assert_eq!(home.unwrap(&compact), OPTS_DATA, "{options:?}");
+        let other = Home::with(options);
+        let (code, line) = other.refused(&[], &Home::message(&compact));
+        assert!(code == 7 && line.contains("does not verify with this key"), "{line}");
+    }
+}
+
+#[test]
+#[cfg(feature = "asymmetric")]
+fn what_jwcrypto_makes_with_weaker_algorithms_for_the_same_key_is_refused() {
+    for (options, algorithm) in [(PUBLIC_KEYS[0], "RSA-OAEP"), (P256, "ECDH-ES"), (P256, "ECDH-ES+A128KW")] {
+        let home = Home::with(options);
+        let header = format!(r#"{{"alg":"{algorithm}","enc":"A256GCM"}}"#);
+        // The set says another algorithm, which jwcrypto heeds.
+        let set = std::fs::read_to_string(public_set(&home)).unwrap().replace(&format!(r#","alg":"{}""#, options[1]), "");
+        let compact = jwcrypto(&["enc", &header, text(&home.file("public.jwks", set.as_bytes()))], OPTS_DATA);
+        let (code, line) = home.refused(&[], &Home::message(&compact));
+        assert!(code == 2 && line.contains(&format!("`alg` is not {}", options[1])), "{line}");
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
-use ocicrypt_kms::kms::keystore::{Existing, Keystore};
+use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
 use ocicrypt_kms::sandbox::Sandbox;
 use ocicrypt_kms::{Config, Environment, Error, ErrorKind, Instances, KeyProvider};
 use ocicrypt_kms_fakes::gcp::FakeGcp;
@@ -40,7 +40,7 @@ fn stage_with(trick: &str, key: &str, change: impl FnOnce(Config) -> Config) -> 
     let folder = tempfile::tempdir().unwrap();
     let keystore = Keystore::new(folder.path().to_owned());
     for name in ["a", "b"] {
-        keystore.create(name, Existing::Refuse).unwrap();
+        keystore.create(name, Existing::Refuse, &Jwk::generate_symmetric().unwrap()).unwrap();
     }
     let gcp = FakeGcp::start();
     gcp.add_key(GCP_KEY);

@@ -83,7 +83,7 @@ fn several_recipients_give_their_packets_in_order_and_all_keys_open_before_one_i
     let host = host();
     let packets = wrapped(&host, &["local://b", GCP, "local://a?context_x=1"]).unwrap();
     assert_eq!(uris(&packets), ["local://b", GCP, "local://a?context_x=1"]);
-    let types: Vec<_> = packets.iter().map(|packet| packet.wrap_type).collect();
+    let types: Vec<_> = packets.iter().map(|packet| packet.wrap_type.clone()).collect();
     assert_eq!(types, [WrapType::Jwe, WrapType::Kms, WrapType::Jwe]);
     let expected = [
         "open wrap local://b",
@@ -277,6 +277,17 @@ fn a_packet_with_a_malformed_uri_does_not_hide_the_good_ones() {
 }
 
 #[test]
+fn a_packet_of_an_unknown_type_opens_no_key_and_does_not_hide_the_good_ones() {
+    let mut packets = packets(&["local://a", "local://b"]);
+    packets[0].wrap_type = WrapType::Unknown("COSE".into());
+    let host = host();
+    assert_eq!(unwrapped(&host, &[], &packets).unwrap(), OPTS_DATA);
+    assert_eq!(host.opened(), ["local://b"]);
+    assert!(invalid_reason(unwrapped(&host, &["local://a"], &packets)).contains("neither `AES` nor `JWE`"));
+    assert_eq!(host.opened(), ["local://b"]);
+}
+
+#[test]
 fn a_parameter_that_is_no_key_uri_is_an_error_before_a_key_opens() {
     let host = host();
     assert!(invalid_reason(unwrapped(&host, &["local://a", "nonsense"], &packets(&["local://a"]))).contains("nonsense"));
@@ -287,10 +298,10 @@ fn a_parameter_that_is_no_key_uri_is_an_error_before_a_key_opens() {
 fn a_packet_of_another_type_than_its_key_makes_is_refused_and_the_key_not_used() {
     for (uri, wrap_type, implied) in [("local://a", WrapType::Kms, "JWE"), (GCP, WrapType::Jwe, "AES")] {
         let mut packets = packets(&[uri]);
+        let is = wrap_type.as_str().to_owned();
         packets[0].wrap_type = wrap_type;
         let host = host();
         let reason = invalid_reason(unwrapped(&host, &[uri], &packets));
-        let is = wrap_type.as_str();
         assert_eq!(reason, format!("the packet's `wrap_type` is {is}, but its key makes packets of type {implied}"));
         assert_eq!(host.log(), [format!("open unwrap {uri}")]);
     }

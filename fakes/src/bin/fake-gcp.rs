@@ -2,11 +2,11 @@
 //!
 //! It prints its endpoint, and runs until standard input closes or a signal ends it.
 
-use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ocicrypt_kms_fakes::gcp::FakeGcp;
+use ocicrypt_kms_fakes::program;
 
 const USAGE: &str = "usage: fake-gcp --key projects/P/locations/L/keyRings/R/cryptoKeys/K [--key …] [--port N] \
                      [--require-auth DIR]
@@ -25,10 +25,7 @@ struct Options {
 fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {
         Ok(options) => options,
-        Err(problem) => {
-            let _ = writeln!(std::io::stderr(), "fake-gcp: {problem}\n{USAGE}");
-            return ExitCode::from(2);
-        }
+        Err(problem) => return program::misused("fake-gcp", problem, USAGE),
     };
     let fake = FakeGcp::start_on(options.port);
     for key in &options.keys {
@@ -39,11 +36,8 @@ fn main() -> ExitCode {
         fake.all_credential_files(dir);
         fake.require_auth(true);
     }
-    // Whoever reads this line may call: everything is in place by now.
-    let mut stdout = std::io::stdout();
-    if writeln!(stdout, "{}", fake.endpoint()).and_then(|()| stdout.flush()).is_ok() {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    }
+    // Whoever reads the line may call: everything is in place by now.
+    program::announce(&fake.endpoint());
     ExitCode::SUCCESS
 }
 

@@ -17,13 +17,13 @@ use super::routes::{self, Call};
 const MAX_BYTES: usize = 64 * 1024;
 
 /// A key's resource name, with the version if there is one.
-struct Name<'a> {
-    key: &'a str,
-    version: Option<&'a str>,
+pub(super) struct Name<'a> {
+    pub(super) key: &'a str,
+    pub(super) version: Option<&'a str>,
 }
 
 impl<'a> Name<'a> {
-    fn parse(name: &'a str) -> Option<Self> {
+    pub(super) fn parse(name: &'a str) -> Option<Self> {
         let (key, version) = match name.split_once("/cryptoKeyVersions/") {
             Some((key, version)) => (key, Some(version)),
             None => (name, None),
@@ -105,7 +105,7 @@ fn open(key: &CryptoKey, name: &str, ciphertext: &[u8], aad: &[u8]) -> Result<(V
 }
 
 /// Who calls comes before what for: a caller without permission learns nothing about keys or arguments.
-fn authorize(state: &State, call: &Call<'_>, key: &str, permission: &str) -> Result<(), Refusal> {
+pub(super) fn authorize(state: &State, call: &Call<'_>, key: &str, permission: &str) -> Result<(), Refusal> {
     if state.auth_required {
         state.identity.check_bearer(call.headers, Service::Kms)?;
     }
@@ -133,40 +133,50 @@ fn bounded(fields: &Fields, field: &str) -> Result<(Vec<u8>, bool), Refusal> {
 }
 
 /// An answer in proto3's JSON: what has its default value is left out, 64-bit integers are strings.
-struct Answer(Map<String, Value>);
+pub(super) struct Answer {
+    members: Map<String, Value>,
+    numeric: bool,
+}
 
 impl Answer {
-    fn new(call: &Call<'_>) -> Self {
+    pub(super) fn new(call: &Call<'_>) -> Self {
         // Google's client libraries ask for numbers: `?$alt=json;enum-encoding=int`.
         let numeric = call.query.replace("%3B", ";").replace("%3D", "=").contains("enum-encoding=int");
-        let level = if numeric { json!(1) } else { json!("SOFTWARE") };
-        Self(Map::from_iter([("protectionLevel".to_owned(), level)]))
+        let mut answer = Self { members: Map::new(), numeric };
+        answer.symbol("protectionLevel", "SOFTWARE", 1);
+        answer
     }
 
-    fn text(&mut self, name: &str, text: String) {
-        self.0.insert(name.to_owned(), Value::String(text));
+    /// A value of an enum, by name or by number.
+    pub(super) fn symbol(&mut self, name: &str, text: &str, number: i32) {
+        let value = if self.numeric { json!(number) } else { json!(text) };
+        self.members.insert(name.to_owned(), value);
     }
 
-    fn bytes(&mut self, name: &str, bytes: &[u8]) {
+    pub(super) fn text(&mut self, name: &str, text: String) {
+        self.members.insert(name.to_owned(), Value::String(text));
+    }
+
+    pub(super) fn bytes(&mut self, name: &str, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.text(name, BASE64_STANDARD.encode(bytes));
         }
     }
 
     /// A wrapped integer (`Int64Value`): present even when it is 0.
-    fn checksum(&mut self, name: &str, data: &[u8]) {
+    pub(super) fn checksum(&mut self, name: &str, data: &[u8]) {
         self.text(name, crc32c::crc32c(data).to_string());
     }
 
-    fn flag(&mut self, name: &str, flag: bool) {
+    pub(super) fn flag(&mut self, name: &str, flag: bool) {
         if flag {
-            self.0.insert(name.to_owned(), Value::Bool(true));
+            self.members.insert(name.to_owned(), Value::Bool(true));
         }
     }
 }
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        Json(Value::Object(self.0)).into_response()
+        Json(Value::Object(self.members)).into_response()
     }
 }

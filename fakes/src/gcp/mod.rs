@@ -12,13 +12,14 @@
 //!
 //! | path | what it stands for |
 //! |---|---|
-//! | `/v1/projects/…:encrypt`, `:decrypt` | `cloudkms.googleapis.com` |
+//! | `/v1/projects/…:encrypt`, `:decrypt`, `:asymmetricDecrypt`, `/publicKey` | `cloudkms.googleapis.com` |
 //! | `/token` | `oauth2.googleapis.com`: refresh tokens, signed assertions |
 //! | `/v1/token` | `sts.googleapis.com`: workload identity federation |
 //! | `/v1/projects/-/serviceAccounts/…:generateAccessToken` | `iamcredentials.googleapis.com` |
 //! | `/computeMetadata/v1/…` | the metadata server of a virtual machine |
 //! | `/subject-token` | somebody else's identity provider, for URL-sourced federation |
 
+mod asymmetric;
 mod credential_files;
 mod faults;
 mod fields;
@@ -27,45 +28,35 @@ mod jwt;
 mod keys;
 mod kms;
 mod metadata;
-mod record;
 mod refusal;
 mod routes;
-mod server;
 mod sts;
 mod tokens;
 
+pub use crate::record::Request;
 pub use faults::{Fault, FaultPlan};
-pub use record::Request;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::ops::Deref;
 
-use server::Server;
+use crate::server::{self, Server};
+use crate::traffic::Traffic;
 
-/// A running fake of Google Cloud. It stops when it is dropped.
+/// A running fake of Google Cloud. It stops when it is dropped. Its faults and its record of requests are those of [`Traffic`].
 pub struct FakeGcp {
     server: Server,
     shared: Shared,
-    scheme: &'static str,
+    traffic: Traffic<Fault>,
 }
 
-/// What the request handlers and the test that owns the fake both see.
-#[derive(Clone)]
-struct Shared(Arc<Mutex<State>>);
+type Shared = crate::shared::Shared<State>;
 
 struct State {
     endpoint: String,
     auth_required: bool,
     keys: keys::Keys,
+    asymmetric: asymmetric::AsymmetricKeys,
     identity: identity::Identity,
-    faults: faults::Queue,
-    requests: Vec<Request>,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no handler panics while it holds the state")
-    }
 }
 
 impl FakeGcp {
@@ -85,24 +76,23 @@ impl FakeGcp {
     }
 
     fn serve(port: u16, tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let shared = Shared(Arc::new(Mutex::new(State {
+        let shared = Shared::new(State {
             endpoint: String::new(),
             auth_required: false,
             keys: keys::Keys::default(),
+            asymmetric: asymmetric::AsymmetricKeys::default(),
             identity: identity::Identity::new(),
-            faults: faults::Queue::default(),
-            requests: Vec::new(),
-        })));
-        let server = Server::start(port, tls, routes::router(shared.clone()));
-        let fake = Self { server, shared, scheme };
+        });
+        let traffic = Traffic::new();
+        let server = Server::start(port, tls, routes::router(shared.clone(), traffic.clone()));
+        let fake = Self { server, shared, traffic };
         fake.shared.lock().endpoint = fake.endpoint();
         fake
     }
 
     /// The base of all URLs, such as `http://127.0.0.1:40123`.
     pub fn endpoint(&self) -> String {
-        format!("{}://{}", self.scheme, self.address())
+        self.server.endpoint()
     }
 
     /// The address that is listened on, as `GCE_METADATA_HOST` wants it.
@@ -116,6 +106,18 @@ impl FakeGcp {
     /// Adds a symmetric key, `projects/…/locations/…/keyRings/…/cryptoKeys/…`, with version 1 as its primary.
     pub fn add_key(&self, name: &str) {
         self.shared.lock().keys.add(name);
+    }
+
+    /// Adds a version with this [algorithm] to an asymmetric key, and the key if there is none. Returns the version's number.
+    ///
+    /// [algorithm]: https://cloud.google.com/kms/docs/reference/rest/v1/CryptoKeyVersionAlgorithm
+    pub fn add_asymmetric_version(&self, name: &str, algorithm: &str) -> usize {
+        self.shared.lock().asymmetric.add(name, algorithm)
+    }
+
+    /// Disables one version of an asymmetric key.
+    pub fn disable_asymmetric_version(&self, name: &str, version: usize) {
+        self.shared.lock().asymmetric.disable(name, version);
     }
 
     /// Adds a version and makes it the primary; older ones still decrypt. Returns its number.
@@ -147,30 +149,11 @@ impl FakeGcp {
 }
 
 /// Faults and records.
-impl FakeGcp {
-    /// Disturbs the next call to the KMS, or what the plan says: see [`FaultPlan`]. Plans form a queue.
-    pub fn fault(&self, plan: impl Into<FaultPlan>) {
-        self.shared.lock().faults.push(plan.into());
-    }
+impl Deref for FakeGcp {
+    type Target = Traffic<Fault>;
 
-    /// Forgets all faults that have not happened yet.
-    pub fn clear_faults(&self) {
-        self.shared.lock().faults.clear();
-    }
-
-    /// Every request so far, to all endpoints, oldest first.
-    pub fn requests(&self) -> Vec<Request> {
-        self.shared.lock().requests.clone()
-    }
-
-    /// The requests that reached the KMS, oldest first.
-    pub fn kms_requests(&self) -> Vec<Request> {
-        self.requests().into_iter().filter(Request::is_kms).collect()
-    }
-
-    /// Forgets the requests so far.
-    pub fn clear_requests(&self) {
-        self.shared.lock().requests.clear();
+    fn deref(&self) -> &Traffic<Fault> {
+        &self.traffic
     }
 }
 

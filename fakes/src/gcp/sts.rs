@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::identity::{AUDIENCE, LIFETIME, bearer};
-use super::record::json_or_form;
 use super::tokens::OauthError;
+use crate::record::json_or_form;
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";

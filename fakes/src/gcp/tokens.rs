@@ -13,10 +13,10 @@ use time::format_description::well_known::Rfc3339;
 
 use super::fields::Fields;
 use super::identity::{CLIENT_ID, CLOUD_PLATFORM, Identity, LIFETIME, Service, TARGET_ACCOUNT};
-use super::record::json_or_form;
 use super::refusal::Refusal;
 use super::routes::Call;
 use super::{Shared, routes};
+use crate::record::json_or_form;
 
 /// The address of what `/token` stands for.
 const GOOGLE: &str = "https://oauth2.googleapis.com/token";

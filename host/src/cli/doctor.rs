@@ -1,11 +1,12 @@
 //! `ocicrypt-kms doctor [KEY_URI]`: checks what a container tool needs to use this program.
 
 use std::fmt::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ocicrypt_kms::error::printable;
-use ocicrypt_kms::kms::keystore::default_folder;
+use ocicrypt_kms::kms::keystore::{Keystore, PUBLIC_ONLY, default_folder};
 use ocicrypt_kms::protocol::{Answer, Operation, bytes};
 use ocicrypt_kms::{DEFAULT_NAME, Environment, Error, KeyProvider};
 
@@ -53,7 +54,7 @@ impl Doctor {
             None => ("sandbox", provider.map(|_| "the component loads")),
             Some(uri) => {
                 let tried = provider.and_then(|provider| block_on(try_key(&provider, &name, uri))?);
-                (uri.as_str(), tried.map(|()| "a key was wrapped and unwrapped"))
+                (uri.as_str(), tried)
             }
         };
         report.add(what, tried.map(str::to_owned).map_err(|error| error.line()));
@@ -66,8 +67,13 @@ fn keystore(configured: Option<&Path>) -> Result<String, String> {
     let folder = default_folder(&Environment::process(), configured).map_err(|error| error.line())?;
     match std::fs::read_dir(&folder) {
         Ok(entries) => {
-            let sets = entries.filter_map(|entry| entry.ok()).filter(|entry| entry.path().extension().is_some_and(|kind| kind == "jwks"));
-            Ok(format!("{} keys in {}", sets.count(), folder.display()))
+            let sets = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".jwks")?.to_owned()));
+            let (store, sets) = (Keystore::new(folder.clone()), sets.collect::<Vec<_>>());
+            let unusable: Vec<_> = sets.iter().filter_map(|name| Some(store.load(name, Operation::Unwrap).err()?.line())).collect();
+            match unusable.is_empty() {
+                true => Ok(format!("keys in {}: {}", folder.display(), sets.len())),
+                false => Err(unusable.join("; ")),
+            }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Ok(format!("none yet ({}); `keygen NAME` creates it", folder.display()))
@@ -88,14 +94,25 @@ fn ocicrypt_json(name: &str) -> Result<String, String> {
         return Ok(format!("{place}: `{name}` is the service at {address}"));
     }
     let command = entry["cmd"]["path"].as_str().ok_or_else(|| format!("{place} has no entry for the provider `{name}`"))?;
-    match Path::new(command) {
-        program if program.is_absolute() && !program.is_file() => Err(format!("{place}: `{name}` is {command}, which is not there")),
-        _ => Ok(format!("{place}: `{name}` is {command}")),
+    match find(command) {
+        Some(program) => Ok(format!("{place}: `{name}` is {}", program.display())),
+        None if command.contains('/') => Err(format!("{place}: `{name}` is {command}, which is no program that can be started")),
+        None => Err(format!("{place}: `{name}` is {command}, which is in no folder of PATH; write its whole path there, or install it")),
     }
 }
 
-/// Wraps and unwraps what a client would send.
-async fn try_key(provider: &KeyProvider, name: &str, uri: &str) -> Result<(), Error> {
+/// The program that a command is: itself if it is a path, else the first one in `PATH`, as clients look for it.
+fn find(command: &str) -> Option<PathBuf> {
+    let candidates: Vec<_> = match command.contains('/') {
+        true => vec![PathBuf::from(command)],
+        false => std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(command)).collect(),
+    };
+    let is_program = |path: &PathBuf| path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);
+    candidates.into_iter().find(is_program)
+}
+
+/// Wraps and unwraps what a client would send, and says what came of it.
+async fn try_key(provider: &KeyProvider, name: &str, uri: &str) -> Result<&'static str, Error> {
     let parameters = format!(r#"{{"Parameters":{{{}:["{}"]}}}}"#, serde_json::Value::from(name), bytes::encode(uri.as_bytes()));
     let opts_data = bytes::encode(br#"{"symkey":"bWFkZSB1cCBieSBkb2N0b3I=","digest":"","cipheroptions":{}}"#);
     let wrap = format!(r#"{{"op":"keywrap","keywrapparams":{{"ec":{parameters},"optsdata":"{opts_data}"}}}}"#);
@@ -103,10 +120,16 @@ async fn try_key(provider: &KeyProvider, name: &str, uri: &str) -> Result<(), Er
     let broken = |error: ocicrypt_kms::protocol::AnswerError| Error::Internal { reason: error.to_string() };
     let annotation = bytes::encode(&Answer::parse(Operation::Wrap, &answer).map_err(broken)?.result);
     let unwrap = format!(r#"{{"op":"keyunwrap","keyunwrapparams":{{"dc":{parameters},"annotation":"{annotation}"}}}}"#);
-    let answer = provider.exchange(unwrap.as_bytes()).await?;
+    let answer = match provider.exchange(unwrap.as_bytes()).await {
+        // As it should be on a machine that only wraps.
+        Err(Error::Kms { code, .. }) if code == PUBLIC_ONLY => {
+            return Ok("a key was wrapped; only the public half is here, so none unwraps");
+        }
+        answer => answer?,
+    };
     let opened = bytes::encode(&Answer::parse(Operation::Unwrap, &answer).map_err(broken)?.result);
     match opened == opts_data {
-        true => Ok(()),
+        true => Ok("a key was wrapped and unwrapped"),
         false => Err(Error::Internal { reason: "what was unwrapped is not what was wrapped".into() }),
     }
 }

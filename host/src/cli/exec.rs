@@ -11,7 +11,7 @@ use super::{Options, block_on, print};
 pub(super) fn run(options: Options) -> Result<(), Error> {
     let message = read_message()?;
     let provider = options.provider()?.build()?;
-    let answer = block_on(provider.exchange(&message))??;
+    let answer = block_on(provider.last_exchange(&message))??;
     print(&answer)
 }
 

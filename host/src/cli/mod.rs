@@ -6,6 +6,7 @@ mod exec;
 mod image;
 mod inspect;
 mod keygen;
+mod public;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -53,6 +54,8 @@ struct Options {
 enum Command {
     /// Create a key in the local keystore
     Keygen(keygen::Keygen),
+    /// Print the public half of a local key, for machines that wrap and must not unwrap
+    Public(public::Public),
     /// List an image's wrapped keys and whom they are for; needs no key
     Inspect(inspect::Inspect),
     /// Check the set-up, and with a key URI try to wrap and unwrap with that key
@@ -92,6 +95,7 @@ fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error>
     match command {
         None => exec::run(options).map(|()| ExitCode::SUCCESS),
         Some(Command::Keygen(keygen)) => keygen.run(&options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Public(public)) => public.run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Inspect(inspect)) => inspect.run().map(|()| ExitCode::SUCCESS),
         Some(Command::Doctor(doctor)) => doctor.run(options),
     }

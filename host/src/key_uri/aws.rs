@@ -134,6 +134,12 @@ impl Partition {
     }
 }
 
+/// The domain of the endpoints of a region that the environment names: that of its partition. For a region that isn't known it is that of
+/// `aws`, as in the SDKs; an image can't name one.
+pub fn aws_dns_suffix(region: &str) -> &'static str {
+    PARTITIONS.iter().find(|partition| partition.has(region)).map_or("amazonaws.com", |partition| partition.dns_suffix)
+}
+
 fn is_key_id(text: &str) -> bool {
     let is_uuid = || {
         let lengths = text.split('-').map(str::len);

@@ -50,7 +50,17 @@ impl AzureKey {
 
     /// Whether the host is a Managed HSM pool, the only kind that holds symmetric keys.
     pub fn is_managed_hsm(&self) -> bool {
-        self.host.split_once('.').is_some_and(|(_, suffix)| suffix.starts_with("managedhsm."))
+        self.domain().starts_with("managedhsm.")
+    }
+
+    /// The name of the vault or of the HSM pool: the host's first label.
+    pub fn vault(&self) -> &str {
+        self.host.split('.').next().unwrap_or_default()
+    }
+
+    /// The known suffix, such as `vault.azure.net`: the host without its first label.
+    pub fn domain(&self) -> &str {
+        self.host.split_once('.').map_or("", |(_, domain)| domain)
     }
 
     pub(super) fn identity(&self) -> String {

@@ -3,7 +3,7 @@
 use super::{Algorithm, MAX_CONTEXT_ENTRIES, MAX_LENGTH, Service};
 
 /// Why a text isn't a key URI. Displayed, it is one sentence that says what is wrong; [`KeyUriError::hint`] is a second one that says
-/// what to do. Both are one line of printable ASCII: strings in here are already quoted, escaped and shortened.
+/// what to do. Both are one line of printable ASCII: strings in here are already in backticks, escaped and shortened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyUriError {
@@ -22,10 +22,10 @@ pub enum KeyUriError {
         position: usize,
     },
     /// A `#`.
-    #[error("the key URI has a fragment (\"#\")")]
+    #[error("the key URI has a fragment (`#`)")]
     Fragment,
     /// An `@`. What stands before it isn't shown: it may be a password.
-    #[error("the key URI has user information (\"@\")")]
+    #[error("the key URI has user information (`@`)")]
     UserInfo,
     /// A host with a port.
     #[error("the key URI has a port: {0}")]
@@ -37,7 +37,7 @@ pub enum KeyUriError {
     #[error("the key URI has an empty path segment: {0}")]
     EmptySegment(String),
     /// A `.` or `..`.
-    #[error("the key URI has a \".\" or \"..\" path segment: {0}")]
+    #[error("the key URI has a `.` or `..` path segment: {0}")]
     DotSegment(String),
     /// Neither a scheme nor an ARN or key id of AWS.
     #[error("the key URI has no scheme: {0}")]
@@ -89,7 +89,7 @@ pub enum KeyUriError {
     #[error("{0} is a reserved path of Vault, not the mount of a transit engine")]
     ReservedMount(String),
     /// A `+` in the query.
-    #[error("the key URI's query has a \"+\": {0}")]
+    #[error("the key URI's query has a `+`: {0}")]
     PlusInQuery(String),
     /// An entry of the query without `=`.
     #[error("the query entry {0} is not of the form NAME=VALUE")]
@@ -101,7 +101,7 @@ pub enum KeyUriError {
     #[error("the query name {0} occurs twice")]
     DuplicateQueryName(String),
     /// A `%` without two hexadecimal digits.
-    #[error("the query has a \"%\" without two hexadecimal digits: {0}")]
+    #[error("the query has a `%` without two hexadecimal digits: {0}")]
     PercentEncoding(String),
     /// Percent-encoded bytes that aren't UTF-8.
     #[error("the query text {0} is not UTF-8 when decoded")]
@@ -142,12 +142,12 @@ impl KeyUriError {
             Self::Character { .. } => {
                 "use printable ASCII without spaces; in a context value, write other characters percent-encoded, a space as %20".into()
             }
-            Self::Fragment => "leave the \"#\" and what follows it out; in a context value, write it as %23".into(),
+            Self::Fragment => "leave the `#` and what follows it out; in a context value, write it as %23".into(),
             Self::UserInfo => "leave it out: credentials come from the service's usual environment or files".into(),
             Self::Port(_) => "leave it out: addresses come from the configuration or the service's environment variables".into(),
             Self::PercentInPath(_) => "write the names as they are; only query values can be percent-encoded".into(),
             Self::EmptySegment(_) => "write no double slash and none at the end, and leave no name empty".into(),
-            Self::DotSegment(_) => "write the whole path without \".\" and \"..\"".into(),
+            Self::DotSegment(_) => "write the whole path without `.` and `..`".into(),
             Self::NoScheme(_) => format!("start with one of {SCHEMES}, or for AWS give a whole ARN or key id"),
             Self::Scheme(_) => format!("start with one of {SCHEMES}, in lower case"),
             Self::Shape { service, .. } => format!("write {}", service.form()),
@@ -163,14 +163,14 @@ impl KeyUriError {
             Self::VaultHost(_) => "write hashivault://MOUNT/KEY, without a host".into(),
             Self::ReservedMount(_) => "name the path where the transit engine is mounted, as in hashivault://transit/KEY".into(),
             Self::PlusInQuery(_) => "write a space as %20 and a plus sign as %2B".into(),
-            Self::QueryEntry(_) => format!("write {QUERY}, with \"&\" between entries"),
+            Self::QueryEntry(_) => format!("write {QUERY}, with `&` between entries"),
             Self::QueryName(_) => format!("only {QUERY} are known; regions, addresses and credentials are not part of the query"),
             Self::DuplicateQueryName(_) => "give each name once".into(),
             Self::PercentEncoding(_) => "write a percent sign as %25".into(),
             Self::NotUtf8(_) => "percent-encode the UTF-8 bytes of the text".into(),
             Self::ControlCharacter(_) => "leave control characters out, also percent-encoded ones".into(),
             Self::EmptyValue(_) => "give it a value, or leave the entry out".into(),
-            Self::ContextName(_) => "it has to be 1 to 128 letters, digits and characters of \"_.:/-\", as in context_NAME=VALUE".into(),
+            Self::ContextName(_) => "it has to be 1 to 128 letters, digits and characters of `_.:/-`, as in context_NAME=VALUE".into(),
             Self::TooManyContextEntries => format!("use at most {MAX_CONTEXT_ENTRIES}"),
             Self::Algorithm(_) => format!("write one of {}, a plus sign as %2B", names(Algorithm::ALL)),
             Self::AlgorithmRefused { service: Service::Gcp, possible: [], .. } => {
@@ -189,17 +189,22 @@ fn names(algorithms: &[Algorithm]) -> String {
     algorithms.iter().map(|algorithm| algorithm.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// `text` in quotation marks, on one line of ASCII, shortened to about a hundred characters.
+/// `text` in backticks, on one line of ASCII, shortened to about a hundred characters. (Not in quotation marks: clients show errors as quoted
+/// strings, in which those are hard to read.)
 pub(super) fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
+    let mut quoted = String::from('`');
     for character in text.chars() {
-        let escaped = character.escape_default();
-        if quoted.len() + escaped.len() > QUOTED_LENGTH {
+        let shown = match character {
+            '`' => character.escape_unicode().to_string(),
+            '\'' | '"' => character.to_string(),
+            _ => character.escape_default().to_string(),
+        };
+        if quoted.len() + shown.len() > QUOTED_LENGTH {
             quoted.push_str("...");
             break;
         }
-        quoted.extend(escaped);
+        quoted.push_str(&shown);
     }
-    quoted.push('"');
+    quoted.push('`');
     quoted
 }

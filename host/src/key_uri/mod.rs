@@ -41,7 +41,7 @@ mod vault;
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use aws::{Arn, AwsKey};
+pub use aws::{Arn, AwsKey, aws_dns_suffix};
 pub use azure::AzureKey;
 pub use error::KeyUriError;
 pub use gcp::GcpKey;

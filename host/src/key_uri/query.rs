@@ -29,11 +29,16 @@ pub enum Algorithm {
     A256Kw,
     /// `ECDH-ES+A256KW`: ephemeral-static Diffie-Hellman, then AES key wrap. In a query its `+` is written `%2B`.
     EcdhEsA256Kw,
+    /// `HPKE-9-KE`: HPKE with X-Wing (ML-KEM-768 and X25519), SHAKE256 and AES-256-GCM (draft-ietf-jose-hpke-pq-pqt-00).
+    Hpke9Ke,
+    /// `HPKE-12-KE`: HPKE with ML-KEM-768, SHAKE256 and AES-256-GCM (draft-ietf-jose-hpke-pq-pqt-00).
+    Hpke12Ke,
 }
 
 impl Algorithm {
     /// Every algorithm that a query can name.
-    pub const ALL: &'static [Algorithm] = &[Algorithm::RsaOaep256, Algorithm::A256Kw, Algorithm::EcdhEsA256Kw];
+    pub const ALL: &'static [Algorithm] =
+        &[Algorithm::RsaOaep256, Algorithm::A256Kw, Algorithm::EcdhEsA256Kw, Algorithm::Hpke9Ke, Algorithm::Hpke12Ke];
 
     /// The JWA name.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +46,8 @@ impl Algorithm {
             Algorithm::RsaOaep256 => "RSA-OAEP-256",
             Algorithm::A256Kw => "A256KW",
             Algorithm::EcdhEsA256Kw => "ECDH-ES+A256KW",
+            Algorithm::Hpke9Ke => "HPKE-9-KE",
+            Algorithm::Hpke12Ke => "HPKE-12-KE",
         }
     }
 

@@ -1,12 +1,14 @@
 //! HTTP, once for all services: bounded in size and time, retried, never redirected, in plain text only to loopback.
 
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, StatusCode, Url};
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -20,27 +22,33 @@ const RETRIES: usize = 4;
 /// The wait before the first repetition; doubles, with jitter of up to the same again.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
+/// The most bytes of a file of certificate authorities.
+const MAX_AUTHORITIES: u64 = 1 << 20;
 /// Room for the answer of a service that doesn't say how long it is.
 const USUAL_ANSWER: u64 = 16 << 10;
 
-/// The clients that all services share. Made, with their TLS roots, when they are first used.
+/// The clients of one service, or of several. Made, with their TLS roots, when they are first used.
 #[derive(Debug, Default)]
 pub struct Http {
     /// For `https`: by way of a proxy, if the environment names one. It sees only what is encrypted.
     tls: OnceLock<Client>,
     /// For `http` to loopback: a proxy would see credentials and keys.
     plain: OnceLock<Client>,
+    /// Whom to trust in place of the system's roots.
+    authorities: Option<PathBuf>,
 }
 
 /// One call to a service, for one key.
 pub struct Call<'a> {
     /// The key's URI, for errors.
     pub key: &'a str,
+    /// `GET` or `POST`. A call may be repeated, so it must be one that changes nothing.
+    pub method: Method,
     /// Where to.
     pub url: &'a Url,
-    /// Credentials among them.
+    /// Credentials among them. A body is `application/json` unless they say otherwise.
     pub headers: HeaderMap,
-    /// A JSON text.
+    /// A JSON text, or nothing.
     pub body: Zeroizing<Vec<u8>>,
     /// When the exchange must have ended.
     pub deadline: Instant,
@@ -51,8 +59,18 @@ pub struct Call<'a> {
 pub struct Answer {
     /// The status, never one that was to be retried and can still be.
     pub status: StatusCode,
+    /// The header `WWW-Authenticate`: what a 401 asks for.
+    pub challenge: Option<String>,
     /// At most [`MAX_ANSWER`] bytes.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Answer {
+    /// Whether the service says that it can't serve now. (It was asked several times.)
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS || self.status.is_server_error()
+    }
 }
 
 /// Why an attempt gave nothing to return.
@@ -66,16 +84,34 @@ enum Failure {
 }
 
 impl Http {
-    /// Posts a JSON text and reads the answer. A call is repeated after 429, 5xx and broken connections, with growing waits, as long as
+    /// Clients that trust the certificate authorities in `file` (PEM), which is read when one is first used, and no others.
+    #[must_use]
+    pub fn trusting(file: PathBuf) -> Self {
+        Self { authorities: Some(file), ..Self::default() }
+    }
+
+    /// Makes a call and reads the answer. A call is repeated after 429, 5xx and broken connections, with growing waits, as long as
     /// the deadline allows; `Retry-After` is heeded.
     ///
     /// # Errors
     /// If the service can't be reached before the deadline, redirects, or answers too much.
-    pub async fn post(&self, call: Call<'_>) -> Result<Answer, Error> {
+    pub async fn send(&self, call: Call<'_>) -> Result<Answer, Error> {
+        self.send_while(call, Answer::is_busy).await
+    }
+
+    /// [`Http::send`] for a service that says in a way of its own that it is busy.
+    ///
+    /// # Errors
+    /// Those of [`Http::send`].
+    pub async fn send_while(&self, call: Call<'_>, is_busy: fn(&Answer) -> bool) -> Result<Answer, Error> {
         let client = self.client(call.url)?;
         let body = Bytes::from_owner(call.body);
-        let Call { key, url, headers, deadline, .. } = call;
-        let attempt = || attempt(client, key, url, headers.clone(), body.clone(), deadline);
+        let Call { key, method, url, mut headers, deadline, .. } = call;
+        if !body.is_empty() {
+            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        }
+        let request = || client.request(method.clone(), url.clone()).headers(headers.clone()).body(body.clone());
+        let attempt = || attempt(request(), key, url, deadline, is_busy);
         let waits = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_times(RETRIES).with_jitter();
         let outcome = attempt
             .retry(waits)
@@ -90,7 +126,8 @@ impl Http {
         }
     }
 
-    fn client(&self, url: &Url) -> Result<&Client, Error> {
+    /// The client for calls to `url`: for libraries that make their own, to get credentials.
+    pub(crate) fn client(&self, url: &Url) -> Result<&Client, Error> {
         let encrypted = url.scheme() == "https";
         let place = if encrypted { &self.tls } else { &self.plain };
         if let Some(client) = place.get() {
@@ -98,18 +135,42 @@ impl Http {
         }
         let builder = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(ATTEMPT);
         let builder = if encrypted { builder.https_only(true) } else { builder.no_proxy() };
-        let client = builder.build();
-        let client = client.map_err(|error| Error::Internal { reason: format!("HTTP can't be set up: {}", root_cause(&error)) })?;
+        let client = match &self.authorities {
+            Some(file) if encrypted => trusting(builder, file)?,
+            _ => builder.build().map_err(|error| Error::Internal { reason: format!("HTTP can't be set up: {}", root_cause(&error)) })?,
+        };
         Ok(place.get_or_init(|| client))
     }
 }
 
-async fn attempt(client: &Client, key: &str, url: &Url, headers: HeaderMap, body: Bytes, deadline: Instant) -> Result<Answer, Failure> {
+/// A client for which only the certificates in `file` are roots.
+fn trusting(builder: ClientBuilder, file: &Path) -> Result<Client, Error> {
+    let unusable = |reason: String| Error::Configuration { place: format!("the certificate authorities in {}", file.display()), reason };
+    let mut text = Vec::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(MAX_AUTHORITIES + 1).read_to_end(&mut text));
+    read.map_err(|error| unusable(error.to_string()))?;
+    if text.len() as u64 > MAX_AUTHORITIES {
+        return Err(unusable(format!("the file is longer than {MAX_AUTHORITIES} bytes")));
+    }
+    let certificates = Certificate::from_pem_bundle(&text).map_err(|error| unusable(root_cause(&error)))?;
+    if certificates.is_empty() {
+        return Err(unusable("the file has no certificate in PEM".into()));
+    }
+    builder.tls_certs_only(certificates).build().map_err(|error| unusable(root_cause(&error)))
+}
+
+async fn attempt(
+    request: RequestBuilder,
+    key: &str,
+    url: &Url,
+    deadline: Instant,
+    is_busy: fn(&Answer) -> bool,
+) -> Result<Answer, Failure> {
     let time = ATTEMPT.min(deadline.saturating_duration_since(Instant::now()));
-    let request = client.post(url.clone()).headers(headers).header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let exchange = async {
-        let response = request.body(body).send().await.map_err(|error| Failure::Broken(unreachable(url, &error)))?;
-        read(key, url, response).await
+        let response = request.send().await.map_err(|error| Failure::Broken(unreachable(url, &error)))?;
+        let (answer, wait) = read(key, url, response).await?;
+        if is_busy(&answer) { Err(Failure::Busy(answer, wait)) } else { Ok(answer) }
     };
     let host = url.host_str().unwrap_or_default();
     tokio::time::timeout(time, exchange)
@@ -117,7 +178,8 @@ async fn attempt(client: &Client, key: &str, url: &Url, headers: HeaderMap, body
         .unwrap_or_else(|_| Err(Failure::Broken(format!("{host} did not answer within {:.1} seconds", time.as_secs_f32()))))
 }
 
-async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<Answer, Failure> {
+/// An answer, and when the service asks to be asked again.
+async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<(Answer, Option<Duration>), Failure> {
     let status = response.status();
     let host = url.host_str().unwrap_or_default();
     let wrong = |reason: String| Failure::Final(Error::Unavailable { key: key.to_owned(), reason });
@@ -125,6 +187,7 @@ async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<A
         return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
     }
     let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+    let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     // Sized beforehand, so that no copy of a key is left behind by a buffer that grew.
     let length = response.content_length().unwrap_or(USUAL_ANSWER).min(MAX_ANSWER as u64);
     let mut body = Zeroizing::new(Vec::with_capacity(length as usize));
@@ -134,12 +197,7 @@ async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<A
         }
         body.extend_from_slice(&chunk);
     }
-    let answer = Answer { status, body };
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => Err(Failure::Busy(answer, wait)),
-        status if status.is_server_error() => Err(Failure::Busy(answer, wait)),
-        _ => Ok(answer),
-    }
+    Ok((Answer { status, challenge, body }, wait))
 }
 
 impl Failure {
@@ -165,7 +223,7 @@ fn within(deadline: Instant, wait: Duration) -> Option<Duration> {
 }
 
 /// What reqwest says at the end of its chain of causes; its own text would repeat the URL.
-fn unreachable(url: &Url, error: &reqwest::Error) -> String {
+pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> String {
     let host = url.host_str().unwrap_or_default();
     let what = if error.is_connect() { "can't be reached" } else { "broke the connection" };
     format!("{host} {what}: {}", root_cause(error))

@@ -1,42 +1,37 @@
 //! The local keystore: a folder of JWK sets (RFC 7517 section 5), one file `NAME.jwks` per key.
 //!
 //! A set's first key is the current version; those after it are older and only unwrap. The folder is 0700 and the files are 0600; a file
-//! that others could read or write, or that belongs to somebody else, is refused, as ssh refuses its private keys.
+//! that others could read or write, or that belongs to somebody else, is refused, as ssh refuses its private keys. A set that holds
+//! nothing but public keys may be read by others.
+
+mod jwk;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use ocicrypt_kms_protocol::Operation;
-use ocicrypt_kms_protocol::json::{Object, string};
+use ocicrypt_kms_protocol::json::Object;
 use rustix::fs::OFlags;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+pub use self::jwk::{Curve, CurveKey, HpkeKey, Jwk, Material, RsaKey, RsaPrivate, parse_ephemeral, write_ephemeral};
 use crate::Error;
 
 /// The most bytes of one JWK set.
 const MAX_LENGTH: u64 = 64 << 10;
 /// The most versions of one key.
 const MAX_VERSIONS: usize = 256;
-/// Bytes of a new key: A256KW (RFC 7518 section 4.4).
-const KEY_LENGTH: usize = 32;
+
+/// The `code` of the error that a key can't unwrap because only its public half is here.
+pub const PUBLIC_ONLY: &str = "PUBLIC_KEY_ONLY";
 
 /// A folder of JWK sets.
 #[derive(Clone, Debug)]
 pub struct Keystore {
     folder: PathBuf,
-}
-
-/// One symmetric key of a set.
-pub struct SymmetricKey {
-    /// Which version it is (`kid`).
-    pub kid: Option<String>,
-    /// Its 32 bytes.
-    pub key: Zeroizing<[u8; KEY_LENGTH]>,
 }
 
 /// What [`Keystore::create`] does if the key exists.
@@ -61,15 +56,17 @@ impl Keystore {
         self.folder.join(format!("{name}.jwks"))
     }
 
-    /// The versions of the key called `name`, the current one first. What it is for decides only what an error advises.
+    /// The versions of the key called `name`, the current one first; all wrap by the same algorithm. What it is for decides only what an
+    /// error advises.
     ///
     /// # Errors
     /// If it doesn't exist, its file could be read or changed by others, or isn't a JWK set that can be used.
-    pub fn load(&self, name: &str, operation: Operation) -> Result<Vec<SymmetricKey>, Error> {
-        parse_set(&self.read(name, operation)?).map_err(|reason| self.unusable(name, &reason, "restore the file from a backup"))
+    pub fn load(&self, name: &str, operation: Operation) -> Result<Vec<Jwk>, Error> {
+        self.read(name, operation).map(|(_, versions)| versions)
     }
 
-    fn read(&self, name: &str, operation: Operation) -> Result<Zeroizing<Vec<u8>>, Error> {
+    /// The file's text and what it holds.
+    fn read(&self, name: &str, operation: Operation) -> Result<(Zeroizing<Vec<u8>>, Vec<Jwk>), Error> {
         let path = self.path(name);
         // Not blocking: opening a pipe would wait for a writer, for ever.
         let open = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
@@ -78,34 +75,40 @@ impl Keystore {
             _ => self.unusable(name, &error.to_string(), "check the folder's and the file's permissions"),
         })?;
         let metadata = file.metadata().map_err(|error| self.unusable(name, &error.to_string(), "check the file"))?;
-        check_owner(&metadata).and_then(|()| check_mode(&metadata)).map_err(|reason| {
-            self.unusable(name, &reason, &format!("if nobody else has used it, make it yours alone: chmod 600 {}", path.display()))
-        })?;
+        if !metadata.is_file() {
+            return Err(self.unusable(name, "it is not a file", "put a JWK set there"));
+        }
         if metadata.len() > MAX_LENGTH {
             return Err(self.unusable(name, &format!("it is longer than {MAX_LENGTH} bytes"), "check the file"));
         }
         let mut text = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
         let read = (&mut file).take(MAX_LENGTH).read_to_end(&mut text);
         read.map_err(|error| self.unusable(name, &error.to_string(), "check the file"))?;
-        Ok(text)
+        let versions = parse_set(&text);
+        // What can't be read may be anything, a secret too.
+        let secret = versions.as_ref().map_or(true, |versions| versions.iter().any(Jwk::is_secret));
+        check_owner(&metadata).and_then(|()| check_mode(&metadata, secret)).map_err(|reason| {
+            self.unusable(name, &reason, &format!("if nobody else has used it, make it yours alone: chmod 600 {}", path.display()))
+        })?;
+        let versions = versions.map_err(|reason| self.unusable(name, &reason, "restore the file from a backup"))?;
+        Ok((text, versions))
     }
 
-    /// Creates the key called `name`, or with [`Existing::Rotate`] a new version of it, and gives its file and version.
+    /// Puts a new key called `name` into the keystore, or with [`Existing::Rotate`] a new version of it, and gives its file.
     ///
     /// The new file appears whole or not at all, and never replaces a key: rotating keeps all older versions.
     ///
     /// # Errors
-    /// If it exists (or, for rotating, doesn't), or if the file can't be written.
-    pub fn create(&self, name: &str, existing: Existing) -> Result<(PathBuf, String), Error> {
+    /// If it exists (or, for rotating, doesn't, or wraps in another way), or if the file can't be written.
+    pub fn create(&self, name: &str, existing: Existing, key: &Jwk) -> Result<PathBuf, Error> {
         let failed = |error: std::io::Error| self.unusable(name, &error.to_string(), "check the folder's permissions and space");
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
         let _lock = self.lock().map_err(failed)?;
         let older = match existing {
             Existing::Refuse => Zeroizing::new(Vec::new()),
-            Existing::Rotate => self.members(name)?,
+            Existing::Rotate => self.older(name, key)?,
         };
-        let kid = BASE64URL.encode(random::<9>()?.as_slice());
-        let set = write_set(&kid, random::<KEY_LENGTH>()?.as_slice(), &older);
+        let set = write_set(&key.write(), &older);
         if set.len() as u64 > MAX_LENGTH {
             let reason = format!("with one more version it would be longer than {MAX_LENGTH} bytes");
             return Err(self.unusable(name, &reason, "remove versions that no image needs any more"));
@@ -122,16 +125,24 @@ impl Keystore {
             Existing::Rotate => file.persist(&path).map_err(|error| failed(error.error))?,
         };
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-        Ok((path, kid))
+        Ok(path)
     }
 
-    /// The text of the set's keys as they stand in the file, after checking that all can be used.
-    fn members(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let text = self.read(name, Operation::Wrap)?;
+    /// The text of the set's keys as they stand in the file, after checking that `key` can become a version of them.
+    fn older(&self, name: &str, key: &Jwk) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let (text, versions) = self.read(name, Operation::Wrap)?;
         let wrong = |reason: String| self.unusable(name, &reason, "restore the file from a backup");
-        let versions = parse_set(&text).map_err(wrong)?.len();
-        if versions >= MAX_VERSIONS {
-            return Err(wrong(format!("it has {versions} versions already")));
+        if versions.len() >= MAX_VERSIONS {
+            return Err(wrong(format!("it has {} versions already", versions.len())));
+        }
+        let current = &versions[0];
+        if current.algorithm() != key.algorithm() {
+            let reason = format!("it wraps by {}, and a new version can't wrap by {}", current.algorithm(), key.algorithm());
+            return Err(self.unusable(name, &reason, "create a key of another name"));
+        }
+        if !current.is_secret() {
+            let hint = format!("rotate it where its private half is, then copy what `ocicrypt-kms public {name}` prints there");
+            return Err(self.unusable(name, "it holds only the public half of the key", &hint));
         }
         let keys = keys_of(&text).map_err(wrong)?;
         Ok(Zeroizing::new(keys.iter().map(|key| key.get()).collect::<Vec<_>>().join(",\n  ").into_bytes()))
@@ -170,12 +181,6 @@ fn uri(name: &str) -> String {
     format!("local://{name}")
 }
 
-fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, Error> {
-    let mut bytes = Zeroizing::new([0; N]);
-    getrandom::fill(&mut *bytes).map_err(|error| Error::Internal { reason: format!("the system gives no random numbers: {error}") })?;
-    Ok(bytes)
-}
-
 fn check_owner(metadata: &std::fs::Metadata) -> Result<(), String> {
     let user = rustix::process::geteuid().as_raw();
     match metadata.uid() {
@@ -184,23 +189,26 @@ fn check_owner(metadata: &std::fs::Metadata) -> Result<(), String> {
     }
 }
 
-fn check_mode(metadata: &std::fs::Metadata) -> Result<(), String> {
-    if !metadata.is_file() {
-        return Err("it is not a file".into());
-    }
-    match metadata.mode() & 0o777 {
-        mode if mode & 0o077 == 0 => Ok(()),
-        mode => Err(format!("its mode is {mode:04o}, so others could use the key")),
+fn check_mode(metadata: &std::fs::Metadata, secret: bool) -> Result<(), String> {
+    match (metadata.mode() & 0o777, secret) {
+        (mode, true) if mode & 0o077 != 0 => Err(format!("its mode is {mode:04o}, so others could use the key")),
+        (mode, false) if mode & 0o022 != 0 => Err(format!("its mode is {mode:04o}, so others could put a key of theirs in its place")),
+        _ => Ok(()),
     }
 }
 
 /// Reads a JWK set. Errors name what is wrong and never quote the file.
-fn parse_set(text: &[u8]) -> Result<Vec<SymmetricKey>, String> {
+fn parse_set(text: &[u8]) -> Result<Vec<Jwk>, String> {
     let keys = keys_of(text)?;
-    match keys.len() {
-        0 => Err("it holds no key".into()),
-        1..=MAX_VERSIONS => keys.into_iter().map(parse_key).collect(),
-        _ => Err(format!("it holds more than {MAX_VERSIONS} keys")),
+    if keys.len() > MAX_VERSIONS {
+        return Err(format!("it holds more than {MAX_VERSIONS} keys"));
+    }
+    let versions = keys.into_iter().map(Jwk::parse).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = versions.first() else { return Err("it holds no key".into()) };
+    match versions.iter().all(|version| version.algorithm() == first.algorithm()) {
+        true => Ok(versions),
+        // An image is told one way of wrapping by the key's name alone.
+        false => Err("its keys don't all wrap by the same algorithm".into()),
     }
 }
 
@@ -210,37 +218,24 @@ fn keys_of(text: &[u8]) -> Result<Vec<&RawValue>, String> {
     serde_json::from_str(keys.get()).map_err(|_| "it is not a JWK set: `keys` is not an array".to_owned())
 }
 
-/// Reads a symmetric JWK (RFC 7518 section 6.4) for A256KW.
-fn parse_key(jwk: &RawValue) -> Result<SymmetricKey, String> {
-    let members = Object::parse(jwk.get().as_bytes()).map_err(|error| format!("a key in it is {error}"))?;
-    let text = |name| members.get(name).and_then(string);
-    match text("kty").as_deref() {
-        Some("oct") => {}
-        _ => return Err("a key in it is not symmetric (`kty` is not `oct`)".into()),
-    }
-    if text("alg").is_some_and(|alg| alg != "A256KW") {
-        return Err("a key in it is for another algorithm than A256KW".into());
-    }
-    let mut key = Zeroizing::new([0; KEY_LENGTH]);
-    let encoded = text("k").map(|encoded| Zeroizing::new(encoded.into_owned())).unwrap_or_default();
-    match BASE64URL.decode_slice(encoded.as_bytes(), &mut *key) {
-        Ok(KEY_LENGTH) => Ok(SymmetricKey { kid: text("kid").map(|kid| kid.into_owned()), key }),
-        _ => Err("a key in it is not of 32 bytes in base64url (`k`)".into()),
-    }
-}
-
-fn write_set(kid: &str, key: &[u8], older: &[u8]) -> Zeroizing<Vec<u8>> {
-    let encoded = Zeroizing::new(BASE64URL.encode(key));
+fn write_set(key: &[u8], older: &[u8]) -> Zeroizing<Vec<u8>> {
     // Sized beforehand, so that no copy of a key is left behind by a buffer that grew.
-    let mut set = Zeroizing::new(Vec::with_capacity(older.len() + 256));
-    let parts = ["{\"keys\":[\n  {\"kty\":\"oct\",\"kid\":\"", kid, "\",\"alg\":\"A256KW\",\"k\":\"", encoded.as_str(), "\"}"];
-    parts.iter().for_each(|part| set.extend_from_slice(part.as_bytes()));
+    let mut set = Zeroizing::new(Vec::with_capacity(key.len() + older.len() + 32));
+    set.extend_from_slice(b"{\"keys\":[\n  ");
+    set.extend_from_slice(key);
     if !older.is_empty() {
         set.extend_from_slice(b",\n  ");
         set.extend_from_slice(older);
     }
     set.extend_from_slice(b"\n]}\n");
     set
+}
+
+/// The public halves of these versions as a JWK set; `None` if they have none. `kid` gives each one's version.
+#[must_use]
+pub fn write_public_set(versions: &[Jwk], kid: impl Fn(&Jwk) -> Option<String>) -> Option<String> {
+    let public = versions.iter().map(|version| version.write_public(&kid(version)?)).collect::<Option<Vec<_>>>()?;
+    Some(format!("{{\"keys\":[\n  {}\n]}}\n", public.join(",\n  ")))
 }
 
 /// The folder of the keystore: `OCICRYPT_KMS_KEYSTORE`, else the configured one, else `$XDG_DATA_HOME/ocicrypt-kms/keys`.
@@ -272,23 +267,38 @@ mod tests {
         std::fs::metadata(path).unwrap().mode() & 0o777
     }
 
+    /// Creates a symmetric key, or a version of one: its file and version.
+    fn create(keystore: &Keystore, existing: Existing) -> Result<(PathBuf, String), Error> {
+        let key = Jwk::generate_symmetric().unwrap();
+        keystore.create("team", existing, &key).map(|path| (path, key.kid.unwrap()))
+    }
+
+    fn symmetric(jwk: &Jwk) -> &[u8] {
+        match &jwk.key {
+            Material::Symmetric(key) => &**key,
+            _ => panic!("the key is symmetric"),
+        }
+    }
+
+    const PUBLIC: &str = r#"{"keys":[{"kty":"OKP","crv":"X25519","x":"3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08"}]}"#;
+
     #[test]
     fn a_new_key_is_its_owners_alone() {
         let (_folder, keystore) = keystore();
-        let (path, kid) = keystore.create("team", Existing::Refuse).unwrap();
+        let (path, kid) = create(&keystore, Existing::Refuse).unwrap();
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         let versions = keystore.load("team", Operation::Wrap).unwrap();
         assert_eq!(versions.len(), 1);
         assert_eq!(versions[0].kid.as_deref(), Some(kid.as_str()));
-        assert_ne!(*versions[0].key, [0; 32]);
+        assert_ne!(symmetric(&versions[0]), [0; 32]);
     }
 
     #[test]
     fn a_key_is_never_overwritten() {
         let (_folder, keystore) = keystore();
-        let (path, _) = keystore.create("team", Existing::Refuse).unwrap();
+        let (path, _) = create(&keystore, Existing::Refuse).unwrap();
         let before = std::fs::read(&path).unwrap();
-        let error = keystore.create("team", Existing::Refuse).unwrap_err();
+        let error = create(&keystore, Existing::Refuse).unwrap_err();
         assert!(error.line().contains("exists already") && error.line().contains("keygen --rotate team"), "{}", error.line());
         assert_eq!(std::fs::read(&path).unwrap(), before);
         let left_over = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
@@ -298,9 +308,9 @@ mod tests {
     #[test]
     fn rotating_puts_a_version_in_front_and_keeps_the_older_ones() {
         let (_folder, keystore) = keystore();
-        let (_, first) = keystore.create("team", Existing::Refuse).unwrap();
-        let (path, second) = keystore.create("team", Existing::Rotate).unwrap();
-        let (_, third) = keystore.create("team", Existing::Rotate).unwrap();
+        let (_, first) = create(&keystore, Existing::Refuse).unwrap();
+        let (path, second) = create(&keystore, Existing::Rotate).unwrap();
+        let (_, third) = create(&keystore, Existing::Rotate).unwrap();
         let kids: Vec<_> = keystore.load("team", Operation::Wrap).unwrap().into_iter().map(|key| key.kid.unwrap()).collect();
         assert_eq!(kids, [third, second, first]);
         assert_eq!(mode(&path), 0o600);
@@ -309,20 +319,20 @@ mod tests {
     #[test]
     fn a_key_that_does_not_exist_is_not_rotated() {
         let (_folder, keystore) = keystore();
-        let error = keystore.create("team", Existing::Rotate).unwrap_err();
+        let error = create(&keystore, Existing::Rotate).unwrap_err();
         assert!(error.line().contains("no such key") && error.line().contains("keygen team"), "{}", error.line());
     }
 
     #[test]
     fn a_set_that_rotating_would_make_too_long_to_read_is_left_alone() {
         let (_folder, keystore) = keystore();
-        let (path, _) = keystore.create("team", Existing::Refuse).unwrap();
+        let (path, _) = create(&keystore, Existing::Refuse).unwrap();
         let set = std::fs::read_to_string(&path).unwrap();
         let comment = "x".repeat(MAX_LENGTH as usize - set.len() - 9);
         let full = set.replacen("\"kty\"", &format!("\"x\": \"{comment}\",\"kty\""), 1);
         std::fs::write(&path, &full).unwrap();
         assert_eq!(keystore.load("team", Operation::Wrap).unwrap().len(), 1);
-        let line = keystore.create("team", Existing::Rotate).unwrap_err().line();
+        let line = create(&keystore, Existing::Rotate).unwrap_err().line();
         assert!(line.contains("would be longer than") && line.contains("remove versions"), "{line}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), full);
     }
@@ -330,15 +340,15 @@ mod tests {
     #[test]
     fn writers_at_the_same_time_lose_no_version() {
         let (_folder, keystore) = keystore();
-        keystore.create("team", Existing::Refuse).unwrap();
-        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(|| keystore.create("team", Existing::Rotate).unwrap()))));
+        create(&keystore, Existing::Refuse).unwrap();
+        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(|| create(&keystore, Existing::Rotate).unwrap()))));
         assert_eq!(keystore.load("team", Operation::Wrap).unwrap().len(), 9);
     }
 
     #[test]
     fn a_file_that_others_could_use_is_refused() {
         let (_folder, keystore) = keystore();
-        let (path, _) = keystore.create("team", Existing::Refuse).unwrap();
+        let (path, _) = create(&keystore, Existing::Refuse).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o602, 0o666] {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
             let line = keystore.load("team", Operation::Wrap).err().unwrap().line();
@@ -349,9 +359,54 @@ mod tests {
     }
 
     #[test]
+    fn a_set_of_public_keys_may_be_read_by_others_but_not_changed() {
+        let (_folder, keystore) = keystore();
+        let (path, _) = create(&keystore, Existing::Refuse).unwrap();
+        std::fs::write(&path, PUBLIC).unwrap();
+        for mode in [0o644, 0o444, 0o600] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            assert!(!keystore.load("team", Operation::Wrap).unwrap()[0].is_secret());
+        }
+        for mode in [0o664, 0o646, 0o620] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            let line = keystore.load("team", Operation::Wrap).err().unwrap().line();
+            assert!(line.contains(&format!("{mode:04o}")) && line.contains("a key of theirs"), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_damaged_private_key_is_not_left_readable() {
+        let (_folder, keystore) = keystore();
+        let (path, _) = create(&keystore, Existing::Refuse).unwrap();
+        std::fs::write(&path, "{\"keys\":[").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        assert!(keystore.load("team", Operation::Wrap).err().unwrap().line().contains("chmod 600"));
+    }
+
+    #[test]
+    fn a_set_of_public_keys_is_rotated_where_the_private_ones_are() {
+        let (_folder, keystore) = keystore();
+        let (path, _) = create(&keystore, Existing::Refuse).unwrap();
+        std::fs::write(&path, PUBLIC).unwrap();
+        let private = PUBLIC.replace("[{", r#"[{"d":"XasIfmJKikt54X-Lg4AO5m87sSkmGLb9HC-LJ_-I4Os","#);
+        let private = parse_set(private.as_bytes()).unwrap().remove(0);
+        let line = keystore.create("team", Existing::Rotate, &private).unwrap_err().line();
+        assert!(line.contains("only the public half") && line.contains("ocicrypt-kms public team"), "{line}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), PUBLIC);
+        let line = create(&keystore, Existing::Rotate).unwrap_err().line();
+        assert!(line.contains("it wraps by ECDH-ES+A256KW, and a new version can't wrap by A256KW"), "{line}");
+    }
+
+    #[test]
+    fn keys_of_one_set_wrap_in_one_way() {
+        let mixed = PUBLIC.replace("[{", r#"[{"kty":"oct","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"},{"#);
+        assert_eq!(parse_set(mixed.as_bytes()).err().unwrap(), "its keys don't all wrap by the same algorithm");
+    }
+
+    #[test]
     fn a_pipe_in_place_of_a_key_is_refused_at_once() {
         let (_folder, keystore) = keystore();
-        let (path, _) = keystore.create("team", Existing::Refuse).unwrap();
+        let (path, _) = create(&keystore, Existing::Refuse).unwrap();
         std::fs::remove_file(&path).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
         assert!(keystore.load("team", Operation::Wrap).err().unwrap().line().contains("it is not a file"));
@@ -363,7 +418,7 @@ mod tests {
         let set =
             br#"{"keys":[{"kty":"oct","alg":"A256KW","kid":"1","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8","use":"enc","x":1}]}"#;
         let keys = parse_set(set).unwrap();
-        assert_eq!(keys[0].key.as_slice(), (0..32).collect::<Vec<u8>>());
+        assert_eq!(symmetric(&keys[0]), (0..32).collect::<Vec<u8>>());
         let rfc = br#"{"keys":[{"kty":"oct","alg":"A128KW","k":"GawgguFyGrWKav7AX4VKUg"}]}"#;
         assert!(parse_set(rfc).err().unwrap().contains("another algorithm"));
     }

@@ -1,4 +1,5 @@
-//! `local://NAME`: keys of the [keystore](super::keystore), wrapping by A256KW (RFC 7518 section 4.4, RFC 3394).
+//! `local://NAME`: keys of the [keystore](super::keystore). How one wraps follows from what it is: a symmetric key by A256KW (RFC 7518
+//! section 4.4, RFC 3394), others as `public_key` says. Without a key's private half it wraps and does no more.
 
 use std::time::Instant;
 
@@ -7,7 +8,13 @@ use async_trait::async_trait;
 use ocicrypt_kms_protocol::Operation;
 use zeroize::Zeroizing;
 
-use super::keystore::{Keystore, SymmetricKey};
+#[cfg(feature = "asymmetric")]
+use super::keystore::PUBLIC_ONLY;
+use super::keystore::{Jwk, Keystore, Material};
+#[cfg(feature = "post-quantum")]
+use super::public_key::hpke;
+#[cfg(feature = "asymmetric")]
+use super::public_key::{self, Failure, agreement, rsa};
 use super::{Header, KeyService, KeyWrap, OpenKey, WrappedKey};
 use crate::Error;
 use crate::key_uri::{Algorithm, Key, KeyUri};
@@ -32,56 +39,133 @@ impl Local {
 impl KeyService for Local {
     async fn open(&self, uri: &KeyUri, operation: Operation, _: Instant) -> Result<OpenKey, Error> {
         let Key::Local(key) = uri.key() else { unreachable!("{uri} was given to the local keystore") };
-        if uri.algorithm().is_some_and(|algorithm| algorithm != Algorithm::A256Kw) {
-            let reason = format!("{uri}: the keystore's key wraps by A256KW, not by what the URI says");
+        let versions = self.keystore.as_ref().map_err(Clone::clone)?.load(&key.name, operation)?;
+        let algorithm = versions[0].algorithm();
+        if uri.algorithm().is_some_and(|asked| asked != algorithm) {
+            let reason = format!("{uri}: the keystore's key wraps by {algorithm}, not by what the URI says");
             return Err(Error::InvalidInput { reason, hint: "leave `algorithm` out of the URI".into() });
         }
-        let versions = self.keystore.as_ref().map_err(Clone::clone)?.load(&key.name, operation)?;
-        Ok(OpenKey::KeyWrap(Box::new(LocalKey { uri: uri.canonical().to_owned(), versions })))
+        if let Some(feature) = missing_feature(algorithm) {
+            let reason = format!("{uri}: this build has no support for keys that wrap by {algorithm}");
+            return Err(Error::InvalidInput { reason, hint: format!("build it with the feature `{feature}`") });
+        }
+        Ok(OpenKey::KeyWrap(Box::new(LocalKey {
+            uri: uri.canonical().to_owned(),
+            #[cfg(feature = "asymmetric")]
+            name: key.name.clone(),
+            algorithm,
+            versions,
+        })))
+    }
+}
+
+/// The cargo feature that a key of this kind would need.
+fn missing_feature(algorithm: Algorithm) -> Option<&'static str> {
+    match algorithm {
+        Algorithm::A256Kw => None,
+        Algorithm::RsaOaep256 | Algorithm::EcdhEsA256Kw => cfg!(not(feature = "asymmetric")).then_some("asymmetric"),
+        Algorithm::Hpke9Ke | Algorithm::Hpke12Ke => cfg!(not(feature = "post-quantum")).then_some("post-quantum"),
     }
 }
 
 struct LocalKey {
     uri: String,
-    versions: Vec<SymmetricKey>,
+    #[cfg(feature = "asymmetric")]
+    name: String,
+    algorithm: Algorithm,
+    /// The current one first; at least one, and all wrap by `algorithm`.
+    versions: Vec<Jwk>,
 }
 
 #[async_trait]
 impl KeyWrap for LocalKey {
     fn algorithm(&self) -> &'static str {
-        "A256KW"
+        self.algorithm.as_str()
     }
 
     async fn wrap(&self, cek: &[u8]) -> Result<WrappedKey, Error> {
         let current = &self.versions[0];
-        let mut encrypted_key = vec![0; cek.len() + OVERHEAD];
-        key_wrap(current).wrap_key(cek, &mut encrypted_key).map_err(|_| self.corrupt())?;
-        let kid = current.kid.iter().map(|kid| ("kid".to_owned(), serde_json::Value::from(kid.as_str()).to_string()));
-        Ok(WrappedKey { encrypted_key, header: kid.collect() })
+        let (encrypted_key, member) = match &current.key {
+            Material::Symmetric(key) => (wrap_symmetric(key, cek).ok_or_else(|| self.corrupt())?, None),
+            #[cfg(feature = "asymmetric")]
+            Material::Rsa(key) => (rsa::wrap(key, cek).map_err(|failure| self.failed(failure))?, None),
+            #[cfg(feature = "asymmetric")]
+            Material::Curve(key) => {
+                let wrapped = agreement::wrap(key, cek).map_err(|failure| self.failed(failure))?;
+                (wrapped.encrypted_key, Some(("epk".to_owned(), wrapped.epk)))
+            }
+            #[cfg(feature = "post-quantum")]
+            Material::Hpke(key) => {
+                let wrapped = hpke::wrap(key, cek).map_err(|failure| self.failed(failure))?;
+                (wrapped.encrypted_key, Some(("ek".to_owned(), wrapped.ek)))
+            }
+            // They were refused when they were opened.
+            #[cfg(not(all(feature = "asymmetric", feature = "post-quantum")))]
+            _ => return Err(self.corrupt()),
+        };
+        let kid = version(current).map(|kid| ("kid".to_owned(), serde_json::Value::from(kid).to_string()));
+        Ok(WrappedKey { encrypted_key, header: kid.into_iter().chain(member).collect() })
     }
 
     async fn unwrap(&self, encrypted_key: &[u8], header: &Header) -> Result<Zeroizing<Vec<u8>>, Error> {
         // `kid` selects among the versions of this key; it comes with the image and can do no more.
-        let selected = |version: &&SymmetricKey| header.kid.is_none() || header.kid == version.kid;
+        let selected = |candidate: &&Jwk| header.kid.is_none() || header.kid == version(candidate);
         let mut candidates = self.versions.iter().filter(selected).peekable();
         if candidates.peek().is_none() {
             return Err(self.no_version(header.kid.as_deref().unwrap_or_default()));
         }
-        candidates.find_map(|version| unwrap_with(version, encrypted_key)).ok_or_else(|| self.corrupt())
+        let mut error = None;
+        for candidate in candidates {
+            match self.unwrap_with(candidate, encrypted_key, header) {
+                Ok(cek) => return Ok(cek),
+                // What one version says of the packet is true of all, except that they may be on different curves or have no private half.
+                Err(failed) => error = error.or(Some(failed)),
+            }
+        }
+        Err(error.unwrap_or_else(|| self.corrupt()))
     }
 }
 
-fn key_wrap(version: &SymmetricKey) -> KwAes256 {
-    KwAes256::new((&*version.key).into())
+/// The version that a key is, as headers say it.
+fn version(jwk: &Jwk) -> Option<String> {
+    #[cfg(feature = "asymmetric")]
+    return public_key::version(jwk);
+    #[cfg(not(feature = "asymmetric"))]
+    return jwk.kid.clone();
 }
 
-fn unwrap_with(version: &SymmetricKey, encrypted_key: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+fn key_wrap(key: &[u8; 32]) -> KwAes256 {
+    KwAes256::new(key.into())
+}
+
+fn wrap_symmetric(key: &[u8; 32], cek: &[u8]) -> Option<Vec<u8>> {
+    let mut encrypted_key = vec![0; cek.len() + OVERHEAD];
+    key_wrap(key).wrap_key(cek, &mut encrypted_key).ok()?;
+    Some(encrypted_key)
+}
+
+fn unwrap_symmetric(key: &[u8; 32], encrypted_key: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut cek = Zeroizing::new(vec![0; encrypted_key.len().checked_sub(OVERHEAD)?]);
-    key_wrap(version).unwrap_key(encrypted_key, &mut cek).ok()?;
+    key_wrap(key).unwrap_key(encrypted_key, &mut cek).ok()?;
     Some(cek)
 }
 
 impl LocalKey {
+    #[cfg_attr(not(feature = "asymmetric"), allow(unused_variables))]
+    fn unwrap_with(&self, version: &Jwk, encrypted_key: &[u8], header: &Header) -> Result<Zeroizing<Vec<u8>>, Error> {
+        match &version.key {
+            Material::Symmetric(key) => unwrap_symmetric(key, encrypted_key).ok_or_else(|| self.corrupt()),
+            #[cfg(feature = "asymmetric")]
+            Material::Rsa(key) => rsa::unwrap(key, encrypted_key).map_err(|failure| self.failed(failure)),
+            #[cfg(feature = "asymmetric")]
+            Material::Curve(key) => agreement::unwrap(key, encrypted_key, header).map_err(|failure| self.failed(failure)),
+            #[cfg(feature = "post-quantum")]
+            Material::Hpke(key) => hpke::unwrap(key, encrypted_key, header).map_err(|failure| self.failed(failure)),
+            #[cfg(not(all(feature = "asymmetric", feature = "post-quantum")))]
+            _ => Err(self.corrupt()),
+        }
+    }
+
     fn corrupt(&self) -> Error {
         Error::Corrupt { key: self.uri.clone(), reason: "the packet does not verify with this key".into() }
     }
@@ -89,7 +173,31 @@ impl LocalKey {
     fn no_version(&self, kid: &str) -> Error {
         let message = format!("the keystore has no version `{kid}` of this key");
         let hint = "the packet was made with another key of this name, or an older version was removed; restore it from a backup";
-        Error::Kms { key: self.uri.clone(), status: 0, code: "VERSION_NOT_FOUND".into(), message, hint: hint.into() }
+        self.refused("VERSION_NOT_FOUND", message, hint.into())
+    }
+
+    #[cfg(feature = "asymmetric")]
+    fn failed(&self, failure: Failure) -> Error {
+        let name = &self.name;
+        match failure {
+            Failure::Mismatch => self.corrupt(),
+            Failure::Key(reason) => {
+                self.refused("KEY_UNUSABLE", format!("the key can't be used: {reason}"), format!("correct {name}.jwks in the keystore"))
+            }
+            Failure::Header(reason) => Error::InvalidInput {
+                reason: format!("{}: the JWE's header can't be used: {reason}", self.uri),
+                hint: "check the annotation, or wrap the image anew".into(),
+            },
+            Failure::PublicOnly => {
+                let message = "only the public half of this key is here: it wraps and can't unwrap".to_owned();
+                let hint = format!("unwrap on a machine whose keystore has the private half in {name}.jwks");
+                self.refused(PUBLIC_ONLY, message, hint)
+            }
+        }
+    }
+
+    fn refused(&self, code: &str, message: String, hint: String) -> Error {
+        Error::Kms { key: self.uri.clone(), status: 0, code: code.to_owned(), message, hint }
     }
 }
 
@@ -102,12 +210,18 @@ mod tests {
         (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
     }
 
-    fn key(versions: Vec<SymmetricKey>) -> LocalKey {
-        LocalKey { uri: "local://k".into(), versions }
+    fn key(versions: Vec<Jwk>) -> LocalKey {
+        LocalKey {
+            uri: "local://k".into(),
+            #[cfg(feature = "asymmetric")]
+            name: "k".into(),
+            algorithm: versions[0].algorithm(),
+            versions,
+        }
     }
 
-    fn version(kid: &str, key: [u8; 32]) -> SymmetricKey {
-        SymmetricKey { kid: Some(kid.into()), key: Zeroizing::new(key) }
+    fn version(kid: &str, key: [u8; 32]) -> Jwk {
+        Jwk { kid: Some(kid.into()), key: Material::Symmetric(Zeroizing::new(key)) }
     }
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -130,7 +244,7 @@ mod tests {
         let old = key(vec![version("old", [1; 32])]);
         let wrapped = block_on(old.wrap(&[7; 32])).unwrap().encrypted_key;
         let rotated = key(vec![version("new", [2; 32]), version("old", [1; 32])]);
-        let unwrap = |kid: Option<&str>| block_on(rotated.unwrap(&wrapped, &Header { kid: kid.map(str::to_owned) }));
+        let unwrap = |kid: Option<&str>| block_on(rotated.unwrap(&wrapped, &Header { kid: kid.map(str::to_owned), ..Header::default() }));
         assert_eq!(unwrap(Some("old")).unwrap().to_vec(), [7; 32]);
         assert_eq!(unwrap(None).unwrap().to_vec(), [7; 32]);
         assert!(matches!(unwrap(Some("new")).unwrap_err(), Error::Corrupt { .. }));

@@ -5,6 +5,12 @@
 //! content-encryption key of a JWE. Adding a service is one more file here, one more line in [`Services`], one fixture in the
 //! conformance table and one page of docs.
 
+#[cfg(feature = "aws")]
+pub mod aws;
+#[cfg(feature = "azure")]
+pub mod azure;
+#[cfg(any(feature = "gcp", feature = "vault"))]
+mod context;
 #[cfg(feature = "gcp")]
 pub mod gcp;
 #[cfg(feature = "http")]
@@ -12,6 +18,10 @@ pub mod http;
 pub mod keystore;
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(feature = "asymmetric")]
+pub mod public_key;
+#[cfg(feature = "vault")]
+pub mod vault;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,6 +62,14 @@ pub struct WrappedKey {
 pub struct Header {
     /// The version of the key.
     pub kid: Option<String>,
+    /// The JSON text of the sender's public key of one use (RFC 7518 section 4.6.1.1); only for a key that wraps by `ECDH-ES+A256KW`.
+    pub epk: Option<String>,
+    /// Information about the sender (RFC 7518 section 4.6.1.2), decoded; as above, and empty if there is none.
+    pub apu: Vec<u8>,
+    /// Information about the recipient (RFC 7518 section 4.6.1.3), likewise.
+    pub apv: Vec<u8>,
+    /// The encapsulated secret (`ek`), decoded; only for a key that wraps by HPKE, and empty if there is none.
+    pub ek: Vec<u8>,
 }
 
 /// A key that wraps content-encryption keys (`wrapping` is a JWA name).

@@ -4,6 +4,7 @@
 //! calls are bounded, and it dies with the exchange.
 
 mod bindings;
+mod built_in;
 mod engine_config;
 mod ticker;
 
@@ -13,19 +14,15 @@ pub use bindings::exports::ocicrypt::keyprovider::provider::PacketInfo;
 use bindings::exports::ocicrypt::keyprovider::provider::Settings;
 use bindings::ocicrypt::keyprovider::types::Error as GuestError;
 use bindings::{KeyProviderPre, State};
+pub use built_in::BUILT_IN;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, PoolingAllocationConfig, Store, UpdateDeadline};
+use wasmtime::{Config, Engine, PoolingAllocationConfig, Store, UpdateDeadline};
 use zeroize::Zeroizing;
 
 use self::ticker::Ticker;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::lending::{Lending, Reported};
 use crate::{Error, ErrorKind};
-
-/// The component that is built in.
-pub const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.wasm"));
-/// The same, compiled ahead of time.
-const BUILT_IN_CODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.cwasm"));
 
 /// The most memory of one instance: a 4 MiB message, spelled as numbers, and what it is read into.
 pub const MAX_MEMORY: usize = 64 << 20;
@@ -46,6 +43,15 @@ pub enum Instances {
     Pooled(u32),
 }
 
+/// What ends when an exchange ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    /// The instance, which is taken apart.
+    Instance,
+    /// The process. It takes everything apart at once; piece by piece that would take as long as the exchange did.
+    Process,
+}
+
 /// A component, ready to run.
 pub struct Sandbox {
     engine: Engine,
@@ -59,12 +65,8 @@ impl Sandbox {
     /// # Errors
     /// If the system can't provide what the engine needs.
     pub fn built_in(instances: Instances) -> Result<Self, Error> {
-        let engine = engine(instances)?;
-        // SAFETY: these bytes are what `Engine::precompile_component` of the same version of wasmtime wrote in this crate's build script;
-        // they are part of this program's read-only data, which nobody can change without being able to change its code as well.
-        #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize(&engine, BUILT_IN_CODE) };
-        Self::new(engine, component.map_err(|error| set_up(&error))?)
+        let (engine, component) = built_in::load(config(instances)).map_err(|error| set_up(&error))?;
+        Self::new(engine, component)
     }
 
     /// Another component, which is compiled now. What that means for the images that it wraps keys for is in SECURITY.md.
@@ -73,7 +75,7 @@ impl Sandbox {
     /// If it isn't a component, or imports anything but `kms` and `wasi:random/random`.
     #[cfg(feature = "compile")]
     pub fn compile(component: &[u8], instances: Instances) -> Result<Self, Error> {
-        let engine = engine(instances)?;
+        let engine = Engine::new(&config(instances)).map_err(|error| set_up(&error))?;
         let component = Component::new(&engine, component).map_err(|error| set_up(&error))?;
         Self::new(engine, component)
     }
@@ -96,6 +98,7 @@ impl Sandbox {
         defaults: &[String],
         options: &[(String, String)],
         deadline: Instant,
+        end: End,
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let settings = Settings { name: lending.exchange().name.clone(), default_recipients: defaults.to_vec(), options: options.to_vec() };
         let message = lending.exchange().message.clone();
@@ -106,7 +109,10 @@ impl Sandbox {
             instance.ocicrypt_keyprovider_provider().call_exchange(&mut store, &settings, &message).await
         };
         let outcome = within(deadline, run).await;
-        let lending = store.into_data().lending.expect("it was put there above");
+        let lending = store.data_mut().lending.take().expect("it was put there above");
+        if end == End::Process {
+            std::mem::forget(store);
+        }
         match outcome? {
             Ok(Ok(answer)) => Ok(Zeroizing::new(answer)),
             Ok(Err(error)) => Err(lending.explain(reported(error))),
@@ -148,7 +154,7 @@ impl Sandbox {
     }
 }
 
-fn engine(instances: Instances) -> Result<Engine, Error> {
+fn config(instances: Instances) -> Config {
     let mut config = engine_config::engine_config();
     if let Instances::Pooled(count) = instances {
         let mut pool = PoolingAllocationConfig::new();
@@ -163,7 +169,7 @@ fn engine(instances: Instances) -> Result<Engine, Error> {
         pool.async_stack_keep_resident(KEEP_RESIDENT);
         config.allocation_strategy(pool);
     }
-    Engine::new(&config).map_err(|error| set_up(&error))
+    config
 }
 
 /// Waits until the deadline, and says so if it passes.

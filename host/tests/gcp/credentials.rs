@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::messages::{OPTS_DATA, annotation_of, opts_data_of};
+use crate::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
 use crate::program::Program;
-use crate::stage::{Stage, unwrapping, wrapping};
+use crate::stage::Stage;
 use crate::{KEY, uri};
 
 const WELL_KNOWN: &str = ".config/gcloud/application_default_credentials.json";

@@ -1,26 +1,17 @@
 //! What can go wrong on the way to Cloud KMS, each thing once: what is tried again, what is refused, and how long it takes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ocicrypt_kms::{Error, ErrorKind};
 use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
 
-use crate::messages::OPTS_DATA;
-use crate::stage::{Stage, unwrapping, wrapping};
-use crate::{KEY, OTHER, uri};
+use crate::messages::{OPTS_DATA, unwrapping, wrapping};
+use crate::stage::Stage;
+use crate::{KEY, OTHER, failure, uri};
 
 /// The line of a failure of this kind, which names the key.
 fn line(outcome: Result<Vec<u8>, Error>, kind: ErrorKind) -> String {
-    let error = outcome.unwrap_err();
-    assert_eq!(error.kind(), kind, "{}", error.line());
-    assert!(error.line().starts_with(&uri(KEY)), "{}", error.line());
-    error.line()
-}
-
-/// Runs one exchange and says how long it took.
-fn timed(stage: &Stage, message: &[u8]) -> (Result<Vec<u8>, Error>, Duration) {
-    let start = Instant::now();
-    (stage.exchange(message), start.elapsed())
+    failure::line(outcome, kind, &uri(KEY))
 }
 
 #[test]
@@ -99,7 +90,7 @@ fn the_deadline_of_the_configuration_holds() {
     let annotation = stage.wrap(&[&uri(KEY)]);
     for message in [wrapping(&[&uri(KEY)]), unwrapping(&[&uri(KEY)], &annotation)] {
         stage.fake.fault(Fault::Slow(Duration::from_secs(60)));
-        let (outcome, time) = timed(&stage, &message);
+        let (outcome, time) = stage.timed(&message);
         assert!((Duration::from_millis(900)..Duration::from_secs(2)).contains(&time), "{time:?}");
         assert!(line(outcome, ErrorKind::Unavailable).contains("did not answer within"));
     }
@@ -112,7 +103,7 @@ fn the_deadline_holds_for_a_service_that_never_stops_failing() {
     for fault in [Fault::Status(500), Fault::Status(503), Fault::Reset, Fault::HangUp] {
         stage.clear();
         stage.fake.fault(fault.clone().until_cleared());
-        let (outcome, time) = timed(&stage, &wrapping(&[&uri(KEY)]));
+        let (outcome, time) = stage.timed(&wrapping(&[&uri(KEY)]));
         stage.fake.clear_faults();
         assert!(time < Duration::from_secs(3), "{fault:?}: {time:?}");
         line(outcome, ErrorKind::Unavailable);
@@ -147,7 +138,7 @@ fn a_service_that_is_busy_is_asked_again_when_it_says() {
     let stage = Stage::new();
     stage.wrap(&[&uri(KEY)]);
     stage.fake.fault(Fault::RetryAfter(1));
-    let (outcome, time) = timed(&stage, &wrapping(&[&uri(KEY)]));
+    let (outcome, time) = stage.timed(&wrapping(&[&uri(KEY)]));
     outcome.unwrap();
     assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&time), "{time:?}");
 }
@@ -158,7 +149,7 @@ fn a_service_that_will_be_busy_beyond_the_deadline_is_not_waited_for() {
     stage.wrap(&[&uri(KEY)]);
     stage.clear();
     stage.fake.fault(Fault::RetryAfter(60));
-    let (outcome, time) = timed(&stage, &wrapping(&[&uri(KEY)]));
+    let (outcome, time) = stage.timed(&wrapping(&[&uri(KEY)]));
     assert!(time < Duration::from_secs(2), "{time:?}");
     let line = line(outcome, ErrorKind::Unavailable);
     assert!(line.contains("429 RESOURCE_EXHAUSTED") && line.contains("Quota exceeded"), "{line}");
@@ -181,7 +172,7 @@ fn a_token_service_that_is_slow_or_gone_is_told_within_the_deadline() {
     for fault in [Fault::Slow(Duration::from_secs(60)), Fault::HangUp, Fault::Status(503)] {
         let stage = Stage::with(|config| config.deadline_seconds = 1);
         stage.fake.fault(fault.clone().until_cleared().on_tokens());
-        let (outcome, time) = timed(&stage, &wrapping(&[&uri(KEY)]));
+        let (outcome, time) = stage.timed(&wrapping(&[&uri(KEY)]));
         assert!(time < Duration::from_secs(2), "{fault:?}: {time:?}");
         assert!(line(outcome, ErrorKind::Unavailable).contains("Google access token"), "{fault:?}");
         assert_eq!(stage.paths().len(), 0, "{fault:?}");

@@ -9,8 +9,8 @@ use proptest::prop_oneof;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::messages::OPTS_DATA;
-use crate::stage::{Stage, wrapping};
+use crate::messages::{OPTS_DATA, wrapping};
+use crate::stage::Stage;
 use crate::{KEY, OTHER, uri};
 
 #[test]

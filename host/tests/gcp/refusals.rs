@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use ocicrypt_kms::protocol::bytes;
 use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
 
-use crate::messages::annotation_of;
+use crate::messages::{annotation_of, unwrapping, wrapping};
 use crate::program::Program;
-use crate::stage::{unwrapping, wrapping};
 use crate::{KEY, OTHER, uri};
 
 #[test]

@@ -1,4 +1,6 @@
 //! Image layouts: making one, and reading what skopeo made of it.
+// Each test file uses a part of it.
+#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

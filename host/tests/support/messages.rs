@@ -37,6 +37,19 @@ fn object(parameters: &[Parameter<'_>]) -> String {
     format!("{{{}}}", members.join(","))
 }
 
+/// A message that asks to wrap the opts data for these keys.
+pub fn wrapping(uris: &[&str]) -> Vec<u8> {
+    keywrap(&[("kmscrypt", uris)], OPTS_DATA)
+}
+
+/// A message that asks to unwrap and names these keys, or none.
+pub fn unwrapping(uris: &[&str], annotation: &[u8]) -> Vec<u8> {
+    match uris {
+        [] => keyunwrap(&[], annotation),
+        uris => keyunwrap(&[("kmscrypt", uris)], annotation),
+    }
+}
+
 /// The decoded annotation of an answer to [`keywrap`].
 pub fn annotation_of(answer: &[u8]) -> Vec<u8> {
     Answer::parse(Operation::Wrap, answer).unwrap().result.to_vec()

@@ -1,4 +1,6 @@
 //! skopeo, and an ocicrypt.json by which it starts the program under test.
+// Each test file uses a part of it.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

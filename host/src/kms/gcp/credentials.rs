@@ -168,16 +168,20 @@ fn malformed(kind: &str, error: &build_errors::Error) -> String {
 }
 
 fn unusable(place: &str, reason: &str) -> Error {
-    Error::Configuration { place: format!("the credentials in {place}"), reason: printable(reason, MAX_OUTSIDE_TEXT) }
+    let reason = format!(
+        "{}; name a readable credential file with --adc or {VARIABLE}, or log in: gcloud auth application-default login",
+        printable(reason, MAX_OUTSIDE_TEXT)
+    );
+    Error::Configuration { place: format!("the credentials in {place}"), reason }
 }
 
 /// What Google's library says where it knows most, and the cause of that. A token service's answer is among it: shown, but as text of
 /// outside origin.
 fn told(error: &CredentialsError) -> String {
     let chain = || std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let says = chain().filter_map(|error| error.downcast_ref::<CredentialsError>()).last().map(ToString::to_string).unwrap_or_default();
-    let says = ASIDES.iter().fold(says, |text, aside| text.replace(aside, ""));
-    let cause = chain().last().map(ToString::to_string).unwrap_or_default();
-    let cause = ASIDES.iter().fold(cause, |text, aside| text.replace(aside, ""));
+    let plain = |text: String| ASIDES.iter().fold(text, |text, aside| text.replace(aside, ""));
+    let says = chain().filter_map(|error| error.downcast_ref::<CredentialsError>()).last();
+    let says = plain(says.map(ToString::to_string).unwrap_or_default());
+    let cause = plain(chain().last().map(ToString::to_string).unwrap_or_default());
     printable(&if says == cause { says } else { format!("{says}: {cause}") }, MAX_OUTSIDE_TEXT)
 }

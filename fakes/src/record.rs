@@ -22,7 +22,7 @@ pub struct Request {
 }
 
 impl Request {
-    pub(super) fn of(parts: &Parts, body: &[u8]) -> Self {
+    pub(crate) fn of(parts: &Parts, body: &[u8]) -> Self {
         let text = |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Self {
             method: parts.method.to_string(),
@@ -40,12 +40,13 @@ impl Request {
 
     /// Whether it was addressed to the KMS, rather than to one of the token endpoints.
     pub fn is_kms(&self) -> bool {
-        self.path.starts_with("/v1/projects/") && !self.path.starts_with("/v1/projects/-/")
+        let is_cloud_kms = self.path.starts_with("/v1/projects/") && !self.path.starts_with("/v1/projects/-/");
+        is_cloud_kms || self.path.starts_with("/keys/")
     }
 }
 
-/// Google's token endpoints read both.
-pub(super) fn json_or_form(body: &[u8]) -> Value {
+/// The token endpoints read one or both.
+pub(crate) fn json_or_form(body: &[u8]) -> Value {
     if let Ok(json) = serde_json::from_slice(body) {
         return json;
     }

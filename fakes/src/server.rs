@@ -22,27 +22,35 @@ use tower::ServiceExt;
 
 /// Put on a response to close the connection without sending it.
 #[derive(Clone)]
-pub(super) struct HangUp;
+pub(crate) struct HangUp;
 
-pub(super) struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
+    scheme: &'static str,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    pub(super) fn start(port: u16, tls: Option<TlsAcceptor>, router: Router) -> Self {
+    /// Serves the router on this port of 127.0.0.1; 0 takes a free one.
+    pub(crate) fn start(port: u16, tls: Option<TlsAcceptor>, router: Router) -> Self {
         let listener = StdListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a port of 127.0.0.1");
         listener.set_nonblocking(true).expect("a listener can be non-blocking");
         let address = listener.local_addr().expect("a bound listener has an address");
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let (stop, stopped) = oneshot::channel();
         let thread =
-            std::thread::Builder::new().name("fake-gcp".to_owned()).spawn(move || run(listener, tls, router, stopped)).expect("a thread");
-        Self { address, stop: Some(stop), thread: Some(thread) }
+            std::thread::Builder::new().name("fake".to_owned()).spawn(move || run(listener, tls, router, stopped)).expect("a thread");
+        Self { address, scheme, stop: Some(stop), thread: Some(thread) }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The base of all URLs, such as `http://127.0.0.1:40123`.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
     }
 }
 
@@ -101,7 +109,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router)
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-pub(super) fn tls_acceptor(cert_pem: &str, key_pem: &str) -> TlsAcceptor {
+pub(crate) fn tls_acceptor(cert_pem: &str, key_pem: &str) -> TlsAcceptor {
     let chain = CertificateDer::pem_slice_iter(cert_pem.as_bytes()).collect::<Result<Vec<_>, _>>().expect("a certificate chain in PEM");
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).expect("a private key in PEM");
     // Named, because a process that links two cryptography providers has no default.

@@ -1,0 +1,367 @@
+//! `awskms:///…`: keys of AWS KMS over its JSON API ([`Encrypt`], [`Decrypt`]).
+//!
+//! A symmetric key encrypts the opts data itself, with the URI's context as encryption context. An RSA key (`?algorithm=RSA-OAEP-256`)
+//! wraps the content-encryption key of a JWE. The key is named in both directions, so that a ciphertext, which comes with an image, never
+//! chooses it; and the answer has to be of that key.
+//!
+//! [`Encrypt`]: https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html
+//! [`Decrypt`]: https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html
+
+mod chain;
+mod connector;
+mod places;
+mod refusal;
+mod signature;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use ocicrypt_kms_protocol::json::{Object, string};
+use ocicrypt_kms_protocol::{Operation, bytes};
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use self::chain::Chain;
+use self::places::Places;
+use super::http::{Answer, Call, Http};
+use super::{Cipher, Header, KeyService, KeyWrap, OpenKey, WrappedKey};
+use crate::error::printable;
+use crate::key_uri::{Addresses, Algorithm, AwsKey, Key, KeyUri, aws_dns_suffix};
+use crate::{Environment, Error};
+
+/// The most bytes that AWS KMS encrypts (`Plaintext` of `Encrypt`).
+const MAX_PLAINTEXT: usize = 4096;
+/// The most bytes that it decrypts (`CiphertextBlob` of `Decrypt`).
+const MAX_CIPHERTEXT: usize = 6144;
+/// Room for a request: a ciphertext in base64, and a context and a key id that fit into a key URI.
+const MAX_REQUEST: usize = 16 << 10;
+
+/// AWS KMS as a service.
+pub struct Aws(Arc<Shared>);
+
+/// What all keys share.
+struct Shared {
+    http: Arc<Http>,
+    places: Places,
+    chain: Chain,
+}
+
+impl Aws {
+    /// The service at the address of a key's region, unless `AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL` or else `endpoint` says another.
+    /// Credentials, and the region of keys whose URI doesn't say it, are looked up when a key is first used, by AWS's default chains. If
+    /// the address isn't one that may be used, opening a key says so.
+    #[must_use]
+    pub fn new(http: Arc<Http>, environment: &Environment, endpoint: Option<&str>) -> Self {
+        let places = Places::new(environment, endpoint);
+        let chain = Chain::new(http.clone(), environment.clone(), places.fips());
+        Self(Arc::new(Shared { http, places, chain }))
+    }
+}
+
+#[async_trait]
+impl KeyService for Aws {
+    async fn open(&self, uri: &KeyUri, _: Operation, deadline: Instant) -> Result<OpenKey, Error> {
+        let Key::Aws(name) = uri.key() else { unreachable!("{uri} was given to AWS KMS") };
+        self.0.places.check()?;
+        let key = KmsKey { shared: self.0.clone(), uri: uri.canonical().to_owned(), name: name.clone(), deadline };
+        match uri.algorithm() {
+            None => Ok(OpenKey::Cipher(Box::new(SymmetricKey { key, context: uri.context().clone() }))),
+            Some(Algorithm::RsaOaep256) if uri.context().is_empty() => Ok(OpenKey::KeyWrap(Box::new(RsaKey { key }))),
+            Some(Algorithm::RsaOaep256) => Err(key.invalid("an RSA key of AWS KMS can't bind an encryption context", NO_CONTEXT)),
+            Some(algorithm) => Err(key.invalid(&format!("no key of AWS KMS wraps by {algorithm}"), "leave `algorithm` out of the URI")),
+        }
+    }
+}
+
+const NO_CONTEXT: &str = "leave context_… out of the URI, or name a symmetric key";
+
+/// One key, for one exchange.
+struct KmsKey {
+    shared: Arc<Shared>,
+    uri: String,
+    name: AwsKey,
+    deadline: Instant,
+}
+
+/// The body of both calls. Fields that have no value are left out.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Request<'a> {
+    key_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plaintext: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ciphertext_blob: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption_context: Option<&'a BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encryption_algorithm: Option<&'a str>,
+}
+
+/// What matters in an answer that was checked.
+struct Answered {
+    /// The ciphertext or the plaintext.
+    bytes: Zeroizing<Vec<u8>>,
+    /// The key that AWS KMS used, as it reports it.
+    key: AwsKey,
+}
+
+struct SymmetricKey {
+    key: KmsKey,
+    context: BTreeMap<String, String>,
+}
+
+impl SymmetricKey {
+    /// `None`: `SYMMETRIC_DEFAULT`, the only algorithm of symmetric keys.
+    fn request(&self) -> Request<'_> {
+        let encryption_context = (!self.context.is_empty()).then_some(&self.context);
+        Request { key_id: &self.key.name.key_id, encryption_context, ..Request::default() }
+    }
+}
+
+#[async_trait]
+impl Cipher for SymmetricKey {
+    async fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        if plaintext.len() > MAX_PLAINTEXT {
+            let reason = format!("AWS KMS encrypts at most {MAX_PLAINTEXT} bytes, and the layer's opts data has {}", plaintext.len());
+            return Err(self.key.invalid(&reason, "wrap it with an RSA key (?algorithm=RSA-OAEP-256) or a key of another service"));
+        }
+        let encoded = Zeroizing::new(bytes::encode(plaintext));
+        let answered = self.key.call(Operation::Wrap, &Request { plaintext: Some(&encoded), ..self.request() }).await?;
+        Ok(answered.bytes.to_vec())
+    }
+
+    async fn decrypt(&self, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let encoded = self.key.ciphertext(ciphertext)?;
+        let answered = self.key.call(Operation::Unwrap, &Request { ciphertext_blob: Some(&encoded), ..self.request() }).await?;
+        Ok(answered.bytes)
+    }
+}
+
+struct RsaKey {
+    key: KmsKey,
+}
+
+impl RsaKey {
+    fn request(&self) -> Request<'_> {
+        Request { key_id: &self.key.name.key_id, encryption_algorithm: Some(RSA_OAEP_256), ..Request::default() }
+    }
+}
+
+/// AWS KMS's name of RSA-OAEP with SHA-256 and MGF1 with SHA-256.
+const RSA_OAEP_256: &str = "RSAES_OAEP_SHA_256";
+const SYMMETRIC: &str = "SYMMETRIC_DEFAULT";
+
+#[async_trait]
+impl KeyWrap for RsaKey {
+    fn algorithm(&self) -> &'static str {
+        Algorithm::RsaOaep256.as_str()
+    }
+
+    async fn wrap(&self, cek: &[u8]) -> Result<WrappedKey, Error> {
+        let encoded = Zeroizing::new(bytes::encode(cek));
+        let answered = self.key.call(Operation::Wrap, &Request { plaintext: Some(&encoded), ..self.request() }).await?;
+        // Behind an alias there may be another key later; this one's ARN tells which to ask for then.
+        let kid = serde_json::Value::from(answered.key.key_id).to_string();
+        Ok(WrappedKey { encrypted_key: answered.bytes.to_vec(), header: vec![("kid".to_owned(), kid)] })
+    }
+
+    async fn unwrap(&self, encrypted_key: &[u8], header: &Header) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let kid = header.kid.as_deref().map(|kid| self.check_kid(kid)).transpose()?;
+        let encoded = self.key.ciphertext(encrypted_key)?;
+        let answered = self.key.call(Operation::Unwrap, &Request { ciphertext_blob: Some(&encoded), ..self.request() }).await;
+        match (kid, answered) {
+            (Some(kid), Ok(answered)) if !is_of(&kid, &answered.key) => Err(self.other_key(&kid.key_id)),
+            (Some(kid), Err(error)) if self.key.name.is_alias() => Err(maybe_moved(error, &kid)),
+            (_, answered) => Ok(answered?.bytes),
+        }
+    }
+}
+
+/// What an alias stands for now refuses what another key has wrapped.
+fn maybe_moved(error: Error, kid: &AwsKey) -> Error {
+    match error {
+        Error::Kms { key, status, code, message, .. } if refusal::is_of_ciphertext(&code) => {
+            let hint = format!("the packet was made with the key {}; if the alias was moved since, point it back", kid.key_id);
+            Error::Kms { key, status, code, message, hint }
+        }
+        other => other,
+    }
+}
+
+impl RsaKey {
+    /// `kid` comes with the image. It is never sent; if it is of another key than the lent one, no call is made.
+    fn check_kid(&self, kid: &str) -> Result<AwsKey, Error> {
+        parse(kid).filter(|named| is_of(&self.key.name, named)).ok_or_else(|| self.other_key(kid))
+    }
+
+    fn other_key(&self, kid: &str) -> Error {
+        let reason = format!("the packet is for another key: its `kid` is `{}`", printable(kid, 256));
+        self.key.invalid(&reason, "name the key that the packet was made with, or point the alias to it")
+    }
+}
+
+impl KmsKey {
+    /// A ciphertext for a request, if it is one that AWS KMS may have made.
+    fn ciphertext(&self, ciphertext: &[u8]) -> Result<String, Error> {
+        match ciphertext.len() {
+            1..=MAX_CIPHERTEXT => Ok(bytes::encode(ciphertext)),
+            length => {
+                let reason = format!("the packet's ciphertext has {length} bytes, and those of AWS KMS have 1 to {MAX_CIPHERTEXT}");
+                Err(self.invalid(&reason, "check the annotation, or wrap the image anew"))
+            }
+        }
+    }
+
+    /// One call, signed with the caller's credentials; retried while AWS KMS is busy.
+    async fn call(&self, operation: Operation, request: &Request<'_>) -> Result<Answered, Error> {
+        let Shared { http, places, chain } = &*self.shared;
+        let (region, url) = match &self.name.arn {
+            Some(arn) => (arn.region.clone(), places.url(&arn.region, arn.dns_suffix)?),
+            None => {
+                let region = chain.region(&self.uri, self.deadline).await?;
+                let url = places.url(&region, aws_dns_suffix(&region))?;
+                (region, url)
+            }
+        };
+        let credentials = chain.credentials(&self.uri, &region, self.deadline).await?;
+        // Sized beforehand, so that no copy of the opts data is left behind by a buffer that grew.
+        let mut body = Zeroizing::new(Vec::with_capacity(MAX_REQUEST));
+        serde_json::to_writer(&mut *body, request).expect("strings serialise");
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+        headers.insert("x-amz-target", HeaderValue::from_static(target(operation)));
+        signature::sign(credentials, &region, &url, &mut headers, &body).map_err(|reason| self.unsigned(&reason))?;
+        tracing::debug!(key = self.uri, host = url.host_str(), target = target(operation), "calling AWS KMS");
+        let call = Call { key: &self.uri, method: Method::POST, url: &url, headers, body, deadline: self.deadline };
+        let answer = http.send_while(call, refusal::is_busy).await?;
+        if !answer.status.is_success() {
+            let refusal = refusal::Refusal::read(&answer);
+            if refusal.is_about_credentials() {
+                // The next exchange looks whether they were mended.
+                chain.forget();
+            }
+            return Err(refusal.explain(&answer, operation, &self.uri, &self.name.key_id, &region));
+        }
+        self.read(operation, request, &region, &answer)
+    }
+
+    /// Takes an answer apart and checks that it is one to the request.
+    fn read(&self, operation: Operation, request: &Request<'_>, region: &str, answer: &Answer) -> Result<Answered, Error> {
+        let members = Object::parse(&answer.body).map_err(|error| self.damaged(&format!("it is {error}")))?;
+        let text = |name| members.get(name).and_then(string);
+        let key_id = text("KeyId").unwrap_or_default();
+        let key = parse(&key_id).filter(|key| is_of(&self.name, key) && key.arn.as_ref().is_none_or(|arn| arn.region == region));
+        let key = key.ok_or_else(|| self.damaged(&format!("it is of another key, `{}`", printable(&key_id, 256))))?;
+        match (request.encryption_algorithm, text("EncryptionAlgorithm").as_deref()) {
+            (None, None | Some(SYMMETRIC)) => {}
+            (Some(asked), Some(answered)) if asked == answered => {}
+            (_, other) => {
+                let other = printable(other.unwrap_or_default(), 64);
+                return Err(self.damaged(&format!("it is by another algorithm, `{other}`")));
+            }
+        }
+        let name = match operation {
+            Operation::Wrap => "CiphertextBlob",
+            Operation::Unwrap => "Plaintext",
+        };
+        let bytes = members.get(name).and_then(bytes::read).ok_or_else(|| self.damaged(&format!("it holds no `{name}`")))?;
+        Ok(Answered { bytes, key })
+    }
+
+    fn damaged(&self, reason: &str) -> Error {
+        Error::Damaged { key: self.uri.clone(), reason: format!("AWS KMS's answer can't be trusted: {reason}") }
+    }
+
+    fn unsigned(&self, reason: &str) -> Error {
+        let message = format!("the call can't be signed: {reason}");
+        Error::Kms { key: self.uri.clone(), status: 0, code: "CREDENTIALS".into(), message, hint: "check the AWS credentials".into() }
+    }
+
+    fn invalid(&self, reason: &str, hint: &str) -> Error {
+        Error::InvalidInput { reason: format!("{}: {reason}", self.uri), hint: hint.to_owned() }
+    }
+}
+
+fn target(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Wrap => "TrentService.Encrypt",
+        Operation::Unwrap => "TrentService.Decrypt",
+    }
+}
+
+/// A key as AWS KMS reports it: an ARN, of some emulators a key id.
+fn parse(key_id: &str) -> Option<AwsKey> {
+    match KeyUri::parse(key_id, &Addresses::default()).ok()?.key() {
+        Key::Aws(key) if !key.is_alias() && key.key_id == key_id => Some(key.clone()),
+        _ => None,
+    }
+}
+
+/// Whether `answered`, which is no alias, can be what was asked for. An id is compared with the ARN's. Which key an alias stands for is
+/// AWS KMS's to say, but it is one of the alias's own account and region.
+fn is_of(asked: &AwsKey, answered: &AwsKey) -> bool {
+    match (&asked.arn, &answered.arn) {
+        (Some(alias), Some(arn)) if asked.is_alias() => {
+            (alias.partition, &alias.region, &alias.account) == (arn.partition, &arn.region, &arn.account)
+        }
+        (None, _) if asked.is_alias() => true,
+        (None, Some(arn)) => arn.resource.strip_prefix("key/") == Some(&asked.key_id),
+        _ => asked == answered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
+    const OTHER_ID: &str = "1234abcd-12ab-34cd-56ef-1234567890ac";
+
+    fn arn(region: &str, account: &str, resource: &str) -> String {
+        format!("arn:aws:kms:{region}:{account}:{resource}")
+    }
+
+    fn key(key_id: &str) -> AwsKey {
+        match KeyUri::parse(&format!("awskms:///{key_id}"), &Addresses::default()).unwrap().key() {
+            Key::Aws(key) => key.clone(),
+            _ => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn an_answer_is_of_the_key_that_was_asked_for() {
+        let answered = arn("eu-west-1", "111122223333", &format!("key/{ID}"));
+        let same = |asked: &str| is_of(&key(asked), &key(&answered));
+        assert!(same(&answered) && same(ID) && same("alias/team"));
+        assert!(same(&arn("eu-west-1", "111122223333", "alias/team")));
+        assert!(!same(OTHER_ID));
+        assert!(!same(&arn("eu-west-1", "111122223333", &format!("key/{OTHER_ID}"))));
+        for (region, account) in [("eu-west-2", "111122223333"), ("eu-west-1", "111122224444")] {
+            assert!(!same(&arn(region, account, &format!("key/{ID}"))));
+            assert!(!same(&arn(region, account, "alias/team")));
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_no_answer() {
+        assert!(parse(ID).is_some() && parse(&arn("eu-west-1", "111122223333", &format!("key/{ID}"))).is_some());
+        for other in ["", "alias/team", "local://team", &format!("awskms:///{ID}"), &arn("eu-west-1", "111122223333", "alias/team")] {
+            assert!(parse(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_request_holds_only_what_was_given() {
+        let request = Request { key_id: ID, plaintext: Some("YQ=="), ..Request::default() };
+        assert_eq!(serde_json::to_string(&request).unwrap(), format!(r#"{{"KeyId":"{ID}","Plaintext":"YQ=="}}"#));
+        let context = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        let request = Request { key_id: ID, ciphertext_blob: Some("YQ=="), encryption_context: Some(&context), ..Request::default() };
+        let expected = format!(r#"{{"KeyId":"{ID}","CiphertextBlob":"YQ==","EncryptionContext":{{"a":"b"}}}}"#);
+        assert_eq!(serde_json::to_string(&request).unwrap(), expected);
+    }
+}

@@ -1,0 +1,303 @@
+//! Credentials and region by AWS's [default chains], as `aws-config` has them, over this program's HTTP.
+//!
+//! `aws-config` knows only the process's environment. Of another [`Environment`] only what is read here and in `places.rs` counts: the
+//! access key, the region, the addresses.
+//!
+//! [default chains]: https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_config::Region;
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::region::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use tokio::sync::OnceCell;
+
+use super::connector::OurHttp;
+use crate::error::{MAX_OUTSIDE_TEXT, printable};
+use crate::kms::http::Http;
+use crate::{Environment, Error};
+
+/// How long before they expire credentials are renewed, if that works.
+const EARLY: Duration = Duration::from_secs(5 * 60);
+/// How long before they expire they are no longer used: a call and its repetitions take that long.
+const MARGIN: Duration = Duration::from_secs(15);
+/// How long renewing may take while the old ones are still good.
+const RENEWAL: Duration = Duration::from_secs(5);
+
+const HINT: &str = "log in (aws sso login), name a profile that has credentials in AWS_PROFILE, or set AWS_ACCESS_KEY_ID and \
+                    AWS_SECRET_ACCESS_KEY, for the process that starts this program";
+
+/// Looks up what isn't said by a key's URI, when it is first needed.
+pub(super) struct Chain {
+    http: Arc<Http>,
+    environment: Environment,
+    fips: bool,
+    region: OnceCell<String>,
+    found: Mutex<Option<Credentials>>,
+    /// Held while looking, so that one exchange at a time asks. It keeps what it has read of profiles.
+    chain: tokio::sync::Mutex<Option<DefaultCredentialsChain>>,
+}
+
+impl Chain {
+    pub fn new(http: Arc<Http>, environment: Environment, fips: bool) -> Self {
+        Self { http, environment, fips, region: OnceCell::new(), found: Mutex::default(), chain: tokio::sync::Mutex::default() }
+    }
+
+    /// The region of keys that don't say theirs: `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile's, that of the EC2 instance.
+    pub async fn region(&self, key: &str, deadline: Instant) -> Result<String, Error> {
+        let found = self.region.get_or_try_init(|| async { self.find_region().await.ok_or(()) });
+        match tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), found).await {
+            Ok(Ok(region)) => Ok(region.clone()),
+            Ok(Err(())) | Err(_) => Err(Error::InvalidInput {
+                reason: format!("{key}: it isn't known in which AWS region the key is"),
+                hint: "set AWS_REGION, or `region` in the profile, or name the key by its ARN, which says its region".into(),
+            }),
+        }
+    }
+
+    async fn find_region(&self) -> Option<String> {
+        let config = self.config();
+        let profile = ProfileFileRegionProvider::builder().configure(&config).build();
+        let instance = ImdsRegionProvider::builder().configure(&config).build();
+        let chain = RegionProviderChain::first_try(self.named_region()).or_else(profile).or_else(instance);
+        Some(chain.region().await?.as_ref().to_owned())
+    }
+
+    /// The caller's credentials: those found before, unless they expire soon. If credentials need a region to be got, and the environment
+    /// has none, it is `region`, that of the key.
+    pub async fn credentials(&self, key: &str, region: &str, deadline: Instant) -> Result<Credentials, Error> {
+        if let Some(good) = self.good_for(EARLY) {
+            return Ok(good);
+        }
+        let usable = self.good_for(MARGIN);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let time = if usable.is_some() { RENEWAL.min(left / 2) } else { left };
+        let renewed = tokio::time::timeout(time, self.renew(region, usable.as_ref())).await;
+        match (renewed, usable) {
+            (Ok(Ok(credentials)), _) => Ok(credentials),
+            (_, Some(usable)) => {
+                tracing::warn!(key, "the AWS credentials expire soon and can't be renewed");
+                Ok(usable)
+            }
+            (Ok(Err(error)), None) => Err(failed(key, &error)),
+            (Err(_), None) => Err(unavailable(key, &format!("there were none within {:.1} seconds", time.as_secs_f32()))),
+        }
+    }
+
+    /// Forgets credentials that AWS refused.
+    pub fn forget(&self) {
+        // Where another exchange is looking already, what it finds is new.
+        if let Ok(mut chain) = self.chain.try_lock() {
+            *chain = None;
+        }
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What was found last, if it is good for so long.
+    fn good_for(&self, time: Duration) -> Option<Credentials> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        found.expiry().is_none_or(|expiry| SystemTime::now() + time < expiry).then_some(found)
+    }
+
+    /// Looks credentials up. With `usable` ones in hand nobody waits for another exchange that does it already.
+    async fn renew(&self, region: &str, usable: Option<&Credentials>) -> Result<Credentials, CredentialsError> {
+        let mut chain = match usable {
+            None => self.chain.lock().await,
+            Some(usable) => match self.chain.try_lock() {
+                Ok(chain) => chain,
+                Err(_) => return Ok(usable.clone()),
+            },
+        };
+        if let Some(found_meanwhile) = self.good_for(EARLY) {
+            return Ok(found_meanwhile);
+        }
+        let looked = match self.named_credentials() {
+            Some(named) => Ok(named),
+            None => match &*chain {
+                Some(chain) => chain.provide_credentials().await,
+                None => chain.insert(self.build(region).await).provide_credentials().await,
+            },
+        };
+        match &looked {
+            Ok(found) => *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone()),
+            // It would say the same for ever; the next exchange looks whether the files were mended.
+            Err(_) => *chain = None,
+        }
+        looked
+    }
+
+    async fn build(&self, region: &str) -> DefaultCredentialsChain {
+        let config = self.config();
+        let profile = ProfileFileRegionProvider::builder().configure(&config).build();
+        let region = RegionProviderChain::first_try(self.named_region()).or_else(profile).or_else(Region::new(region.to_owned()));
+        DefaultCredentialsChain::builder().configure(config).region(region).build().await
+    }
+
+    fn config(&self) -> ProviderConfig {
+        ProviderConfig::without_region().with_http_client(OurHttp(self.http.clone())).with_use_fips(Some(self.fips))
+    }
+
+    fn named_region(&self) -> Option<Region> {
+        self.text("AWS_REGION").or_else(|| self.text("AWS_DEFAULT_REGION")).map(Region::new)
+    }
+
+    /// The first place of the chain, here for environments other than the process's.
+    fn named_credentials(&self) -> Option<Credentials> {
+        let (id, secret) = (self.text("AWS_ACCESS_KEY_ID")?, self.text("AWS_SECRET_ACCESS_KEY")?);
+        Some(Credentials::new(id, secret, self.text("AWS_SESSION_TOKEN"), None, "environment"))
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.environment.get(name)?.into_string().ok()
+    }
+}
+
+fn failed(key: &str, error: &CredentialsError) -> Error {
+    let reason = told(error);
+    match is_transient(error) {
+        true => unavailable(key, &reason),
+        false => {
+            let message = format!("no AWS credentials were given: {reason}");
+            // No KMS has answered: hence no status.
+            Error::Kms { key: key.to_owned(), status: 0, code: "CREDENTIALS".into(), message, hint: HINT.into() }
+        }
+    }
+}
+
+fn unavailable(key: &str, reason: &str) -> Error {
+    Error::Unavailable { key: key.to_owned(), reason: format!("no AWS credentials were given: {reason}") }
+}
+
+fn causes(error: &CredentialsError) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source())
+}
+
+/// Whether a service that gives credentials could not be reached. That there is no metadata server is no such failure.
+fn is_transient(error: &CredentialsError) -> bool {
+    let unreached = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<ConnectorError>().is_some_and(|error| error.is_io() || error.is_timeout())
+    };
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) => false,
+        CredentialsError::ProviderTimedOut(_) => true,
+        _ => causes(error).any(unreached),
+    }
+}
+
+/// What the library says of the causes, but for its own general words. Services' answers are among it: shown, but as text of outside
+/// origin. What a program of the user (`credential_process`) says isn't: it may hold a secret.
+fn told(error: &CredentialsError) -> String {
+    let mut told: Vec<String> = Vec::new();
+    for cause in causes(error).skip(1) {
+        // Where nothing was found, each place has a line.
+        let lines = cause.to_string().replace(NOT_THERE, "");
+        let text = lines.lines().map(str::trim).collect::<Vec<_>>().join("; ").replace("Attempted:; ", "");
+        let text = text.split(" Stderr: ").next().unwrap_or_default().trim_end_matches(['.', ' ']).to_owned();
+        let is_new = !told.iter().any(|before| before.contains(&text));
+        if is_new && !GENERAL.contains(&text.as_str()) {
+            told.push(text);
+        }
+    }
+    match told.is_empty() {
+        true => error.to_string(),
+        false => printable(&told.join(": "), MAX_OUTSIDE_TEXT),
+    }
+}
+
+/// What the library says of each place where credentials aren't, before it says why.
+const NOT_THERE: &str = "the credential provider was not enabled: ";
+
+/// What stands above a cause that says more.
+const GENERAL: [&str; 6] = [
+    "an error occurred while loading credentials",
+    "the credentials provider was not properly configured",
+    "unexpected credentials error",
+    "service error",
+    "dispatch failure",
+    "unhandled error",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_by_its_causes_without_what_a_program_wrote() {
+        let process = "Error retrieving credentials: external process exited with code exit status: 3. Stderr: hunter2";
+        let error = CredentialsError::provider_error(process);
+        assert_eq!(told(&error), "Error retrieving credentials: external process exited with code exit status: 3");
+        let error = CredentialsError::invalid_configuration(CredentialsError::provider_error("the reason"));
+        assert_eq!(told(&error), "the reason");
+        let error = CredentialsError::not_loaded("none. Attempted:\n  A: the credential provider was not enabled: no a\n  B: no b");
+        assert_eq!(told(&error), "none. A: no a; B: no b");
+        assert_eq!(told(&CredentialsError::not_loaded_no_source()), "the credential provider was not enabled");
+    }
+
+    #[test]
+    fn what_could_not_be_reached_may_be_tried_again() {
+        let unreached = CredentialsError::provider_error(ConnectorError::io("no route".into()));
+        assert!(is_transient(&unreached) && is_transient(&CredentialsError::provider_timed_out(Duration::from_secs(1))));
+        assert!(!is_transient(&CredentialsError::not_loaded(ConnectorError::io("no metadata server".into()))));
+        assert!(!is_transient(&CredentialsError::provider_error("refused")));
+    }
+
+    /// A chain whose environment has the key `new`, and which found `old` before, for so long.
+    fn chain(old: Duration) -> Chain {
+        let environment = Environment::of([("AWS_ACCESS_KEY_ID", "new"), ("AWS_SECRET_ACCESS_KEY", "secret")]);
+        let chain = Chain::new(Arc::default(), environment, false);
+        let expiry = Some(SystemTime::now() + old);
+        *chain.found.lock().unwrap() = Some(Credentials::new("old", "secret", None, expiry, "test"));
+        chain
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    async fn key_id(chain: &Chain) -> Result<String, Error> {
+        let deadline = Instant::now() + Duration::from_millis(200);
+        Ok(chain.credentials("awskms:///alias/a", "eu-central-1", deadline).await?.access_key_id().to_owned())
+    }
+
+    #[test]
+    fn credentials_are_kept_until_shortly_before_they_expire() {
+        block_on(async {
+            assert_eq!(key_id(&chain(EARLY + Duration::from_secs(60))).await.unwrap(), "old");
+            for left in [EARLY - Duration::from_secs(60), MARGIN - Duration::from_secs(5), Duration::ZERO] {
+                let chain = chain(left);
+                assert_eq!(key_id(&chain).await.unwrap(), "new", "{left:?}");
+                assert!(chain.good_for(EARLY).is_some(), "they are kept in turn");
+            }
+        });
+    }
+
+    #[test]
+    fn one_exchange_looks_at_a_time_and_the_others_use_what_is_still_good() {
+        block_on(async {
+            let good = chain(MARGIN + Duration::from_secs(60));
+            let _looking = good.chain.lock().await;
+            assert_eq!(key_id(&good).await.unwrap(), "old");
+            let spent = chain(MARGIN - Duration::from_secs(5));
+            let _looking = spent.chain.lock().await;
+            let error = key_id(&spent).await.unwrap_err();
+            assert!(matches!(error, Error::Unavailable { .. }), "{}", error.line());
+        });
+    }
+
+    #[test]
+    fn refused_credentials_are_looked_up_anew() {
+        block_on(async {
+            let chain = chain(EARLY * 2);
+            chain.forget();
+            assert_eq!(key_id(&chain).await.unwrap(), "new");
+        });
+    }
+}

@@ -1,0 +1,384 @@
+//! Azure credentials, by Microsoft's own `azure_identity`: the chain of [`DefaultAzureCredential`], which that library doesn't have.
+//!
+//! The first of a client secret, a workload identity, a managed identity and the Azure CLI that is there is used. `AZURE_TOKEN_CREDENTIALS`
+//! narrows the chain, as it does in other languages' libraries.
+//!
+//! [`DefaultAzureCredential`]: https://learn.microsoft.com/azure/developer/python/sdk/authentication/credential-chains
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
+use azure_core::credentials::{AccessToken, Secret, TokenCredential};
+use azure_core::error::ErrorKind;
+use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions};
+use azure_core::time::OffsetDateTime;
+use azure_identity::{
+    AzureCliCredential, AzureCliCredentialOptions, ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
+    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
+    WorkloadIdentityCredentialOptions,
+};
+use reqwest::header::HeaderValue;
+use zeroize::Zeroizing;
+
+use super::super::http::Http;
+use super::az::Az;
+use super::transport::{Transport, has_metadata_service};
+use crate::error::{MAX_OUTSIDE_TEXT, printable};
+use crate::{Environment, Error};
+
+const CHOICE: &str = "AZURE_TOKEN_CREDENTIALS";
+const AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
+const CLIENT_ID: &str = "AZURE_CLIENT_ID";
+const CLIENT_SECRET: &str = "AZURE_CLIENT_SECRET";
+const CERTIFICATE: &str = "AZURE_CLIENT_CERTIFICATE_PATH";
+const TENANT_ID: &str = "AZURE_TENANT_ID";
+const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
+
+/// Where App Service and others like it have their managed identities; virtual machines have the metadata service.
+const IDENTITY_ENDPOINTS: [&str; 2] = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"];
+
+/// A token that ends sooner is not used any more. Microsoft's libraries do the same.
+const MARGIN: Duration = Duration::from_secs(300);
+
+/// Credentials that are looked up when they are first needed.
+pub(super) struct Credentials {
+    http: Arc<Http>,
+    environment: Environment,
+    /// By domain: each has an audience of its own, and perhaps a cloud.
+    sources: Mutex<HashMap<String, Arc<Slot>>>,
+}
+
+/// Where a source is kept. Whoever looks for it or asks it for a token holds the lock, so that nobody else does it as well.
+type Slot = tokio::sync::Mutex<Option<Source>>;
+
+/// Where tokens come from.
+struct Source {
+    kind: Kind,
+    credential: Arc<dyn TokenCredential>,
+    token: Option<Token>,
+}
+
+/// A token as it is sent, and when it ends.
+struct Token {
+    header: HeaderValue,
+    expires: OffsetDateTime,
+}
+
+/// A kind of credential.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    ClientSecret,
+    WorkloadIdentity,
+    ManagedIdentity,
+    AzureCli,
+}
+
+/// In the order in which they are looked for.
+const CHAIN: [Kind; 4] = [Kind::ClientSecret, Kind::WorkloadIdentity, Kind::ManagedIdentity, Kind::AzureCli];
+
+impl Credentials {
+    pub(super) fn new(http: Arc<Http>, environment: Environment) -> Self {
+        Self { http, environment, sources: Mutex::default() }
+    }
+
+    /// The `Authorization` header of one call for `key` at a host of `domain`.
+    pub(super) async fn bearer(&self, key: &str, domain: &str, deadline: Instant) -> Result<HeaderValue, Error> {
+        let time = deadline.saturating_duration_since(Instant::now());
+        let late = format!("there was no answer within {:.1} seconds", time.as_secs_f32());
+        let header = tokio::time::timeout(time, self.header(key, domain)).await;
+        header.unwrap_or_else(|_| Err(unavailable(key, &late)))
+    }
+
+    /// Forgets the token for `domain` and where it came from.
+    pub(super) fn forget(&self, domain: &str) {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).remove(domain);
+    }
+
+    async fn header(&self, key: &str, domain: &str) -> Result<HeaderValue, Error> {
+        let slot = self.sources.lock().unwrap_or_else(PoisonError::into_inner).entry(domain.to_owned()).or_default().clone();
+        let mut found = slot.lock().await;
+        let source = match &mut *found {
+            Some(source) => source,
+            None => found.insert(self.find(domain).await?),
+        };
+        if let Some(token) = source.token.as_ref().filter(|token| token.expires > OffsetDateTime::now_utc() + MARGIN) {
+            return Ok(token.header.clone());
+        }
+        let scope = format!("https://{domain}/.default");
+        tracing::debug!(key, scope, credential = source.kind.as_str(), "asking for a token");
+        match source.credential.get_token(&[&scope], None).await {
+            Ok(token) => Ok(source.token.insert(Token::new(key, &token)?).header.clone()),
+            Err(error) => {
+                let error = failed(key, source.kind, &error);
+                // The next exchange looks whether they were mended, or others came.
+                *found = None;
+                Err(error)
+            }
+        }
+    }
+
+    async fn find(&self, domain: &str) -> Result<Source, Error> {
+        let kind = self.choose().await?;
+        let credential = self.build(kind, domain)?;
+        Ok(Source { kind, credential, token: None })
+    }
+
+    /// The first of the chain that is there. One that was chosen by name is used whether it seems to be there or not.
+    async fn choose(&self) -> Result<Kind, Error> {
+        let chain = self.chain()?;
+        for kind in chain {
+            let is_there = match kind {
+                Kind::ClientSecret => self.has(CLIENT_SECRET) || self.has(CERTIFICATE),
+                Kind::WorkloadIdentity => self.has(TOKEN_FILE),
+                Kind::ManagedIdentity => IDENTITY_ENDPOINTS.iter().any(|name| self.has(name)) || has_metadata_service(&self.http).await,
+                Kind::AzureCli => true,
+            };
+            if is_there || chain.len() == 1 {
+                return Ok(*kind);
+            }
+        }
+        let reason =
+            format!("it rules the Azure CLI out, and there is no other credential; set {TENANT_ID}, {CLIENT_ID} and {CLIENT_SECRET}");
+        Err(wrong(CHOICE, reason))
+    }
+
+    fn chain(&self) -> Result<&'static [Kind], Error> {
+        let choice = self.text(CHOICE)?.unwrap_or_default().to_ascii_lowercase();
+        let named = |kind: &&Kind| kind.as_str().eq_ignore_ascii_case(&choice);
+        match choice.as_str() {
+            "" => Ok(&CHAIN),
+            "prod" => Ok(&CHAIN[..3]),
+            "dev" => Ok(&CHAIN[3..]),
+            _ => CHAIN.iter().find(named).map(std::slice::from_ref).ok_or_else(|| {
+                let names = CHAIN.map(Kind::as_str).join(", ");
+                wrong(CHOICE, format!("it is none of prod, dev, {names}"))
+            }),
+        }
+    }
+
+    fn build(&self, kind: Kind, domain: &str) -> Result<Arc<dyn TokenCredential>, Error> {
+        let client_options = self.client_options(domain)?;
+        let built: azure_core::Result<Arc<dyn TokenCredential>> = match kind {
+            Kind::ClientSecret => {
+                if !self.has(CLIENT_SECRET) && self.has(CERTIFICATE) {
+                    let reason = format!("client certificates are not supported; set {CLIENT_SECRET}, or use a workload identity");
+                    return Err(wrong(CERTIFICATE, reason));
+                }
+                let (tenant, client) = (self.required(TENANT_ID, kind)?, self.required(CLIENT_ID, kind)?);
+                let secret = Secret::new(self.required(CLIENT_SECRET, kind)?);
+                ClientSecretCredential::new(&tenant, client, secret, Some(ClientSecretCredentialOptions { client_options }))
+                    .map(|it| it as _)
+            }
+            Kind::WorkloadIdentity => WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
+                credential_options: ClientAssertionCredentialOptions { client_options },
+                client_id: Some(self.required(CLIENT_ID, kind)?),
+                tenant_id: Some(self.required(TENANT_ID, kind)?),
+                token_file_path: Some(self.required(TOKEN_FILE, kind)?.into()),
+            }))
+            .map(|it| it as _),
+            Kind::ManagedIdentity => ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
+                user_assigned_id: self.text(CLIENT_ID)?.map(UserAssignedId::ClientId),
+                client_options,
+            }))
+            .map(|it| it as _),
+            Kind::AzureCli => AzureCliCredential::new(Some(AzureCliCredentialOptions {
+                tenant_id: self.text(TENANT_ID)?,
+                executor: Some(Arc::new(Az(self.environment.clone()))),
+                ..AzureCliCredentialOptions::default()
+            }))
+            .map(|it| it as _),
+        };
+        built.map_err(|error| wrong(&format!("the credentials of {}", kind.described()), format!("{}; {}", told(&error).0, kind.hint())))
+    }
+
+    fn client_options(&self, domain: &str) -> Result<ClientOptions, Error> {
+        let retry = RetryOptions::exponential(ExponentialRetryOptions { max_retries: 4, ..ExponentialRetryOptions::default() });
+        let transport = azure_core::http::Transport::new(Arc::new(Transport(self.http.clone())));
+        let cloud = Some(Arc::new(self.cloud(domain)?));
+        Ok(ClientOptions { retry, transport: Some(transport), cloud, ..ClientOptions::default() })
+    }
+
+    /// Who gives tokens out: `AZURE_AUTHORITY_HOST`, or whoever does in the cloud of the domain.
+    fn cloud(&self, domain: &str) -> Result<CloudConfiguration, Error> {
+        let Some(host) = self.text(AUTHORITY)? else {
+            return Ok(match domain {
+                _ if domain.ends_with(".azure.cn") => CloudConfiguration::AzureChina,
+                _ if domain.ends_with(".usgovcloudapi.net") => CloudConfiguration::AzureGovernment,
+                _ => CloudConfiguration::AzurePublic,
+            });
+        };
+        let mut cloud = CustomConfiguration::default();
+        cloud.authority_host = if host.contains("://") { host } else { format!("https://{host}") };
+        match cloud.authority_host.starts_with("https://") && reqwest::Url::parse(&cloud.authority_host).is_ok() {
+            true => Ok(cloud.into()),
+            false => Err(wrong(AUTHORITY, "it is not an https address, such as https://login.microsoftonline.com".into())),
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.environment.get(name).is_some()
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, Error> {
+        let text = self.environment.get(name).map(|value| value.into_string());
+        text.transpose().map_err(|_| wrong(name, "it is not UTF-8".into()))
+    }
+
+    fn required(&self, name: &str, kind: Kind) -> Result<String, Error> {
+        self.text(name)?.ok_or_else(|| wrong(name, format!("it is not set, which {} needs", kind.described())))
+    }
+}
+
+impl Token {
+    fn new(key: &str, token: &AccessToken) -> Result<Self, Error> {
+        let text = Zeroizing::new(format!("Bearer {}", token.token.secret()));
+        let mut header = HeaderValue::from_str(&text).map_err(|_| unavailable(key, "what was given can't be sent in a header"))?;
+        header.set_sensitive(true);
+        Ok(Self { header, expires: token.expires_on })
+    }
+}
+
+impl Kind {
+    /// The name that `AZURE_TOKEN_CREDENTIALS` has for it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientSecret => "EnvironmentCredential",
+            Self::WorkloadIdentity => "WorkloadIdentityCredential",
+            Self::ManagedIdentity => "ManagedIdentityCredential",
+            Self::AzureCli => "AzureCliCredential",
+        }
+    }
+
+    /// What it is, in sentences.
+    fn described(self) -> &'static str {
+        match self {
+            Self::ClientSecret => "a client secret (AZURE_CLIENT_SECRET)",
+            Self::WorkloadIdentity => "a workload identity (AZURE_FEDERATED_TOKEN_FILE)",
+            Self::ManagedIdentity => "a managed identity",
+            Self::AzureCli => "the Azure CLI",
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::ClientSecret => {
+                "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or make a new secret: az ad app credential reset --id CLIENT_ID"
+            }
+            Self::WorkloadIdentity => {
+                "check AZURE_TENANT_ID and AZURE_CLIENT_ID, and what the application trusts: az ad app federated-credential list --id CLIENT_ID"
+            }
+            Self::ManagedIdentity => {
+                "assign an identity to this machine (az vm identity assign) and name it in AZURE_CLIENT_ID if it is a user-assigned one, \
+                 or use the Azure CLI's log-in: AZURE_TOKEN_CREDENTIALS=AzureCliCredential"
+            }
+            Self::AzureCli => "log in (az login), or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET",
+        }
+    }
+}
+
+fn failed(key: &str, kind: Kind, error: &azure_core::Error) -> Error {
+    match told(error) {
+        (reason, true) => unavailable(key, &format!("{} was asked: {reason}", kind.described())),
+        (reason, false) => refused(key, kind, &format!("{} was asked: {reason}", kind.described())),
+    }
+}
+
+fn unavailable(key: &str, reason: &str) -> Error {
+    Error::Unavailable { key: key.to_owned(), reason: format!("no Azure access token was given: {reason}") }
+}
+
+fn refused(key: &str, kind: Kind, reason: &str) -> Error {
+    let message = format!("no Azure access token was given: {reason}");
+    // No KMS has answered: hence no status.
+    Error::Kms { key: key.to_owned(), status: 0, code: "CREDENTIALS".into(), message, hint: kind.hint().into() }
+}
+
+fn wrong(place: &str, reason: String) -> Error {
+    Error::Configuration { place: place.to_owned(), reason }
+}
+
+/// What Azure's library says where it knows most, and whether it may pass. A token service's answer is among it: shown, but as text of outside
+/// origin. What can't be read is not shown at all: it may be a token.
+fn told(error: &azure_core::Error) -> (String, bool) {
+    let chain = || std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let innermost = chain().filter_map(|error| error.downcast_ref::<azure_core::Error>()).last().unwrap_or(error);
+    let root = || chain().last().map(ToString::to_string).unwrap_or_default();
+    let (reason, passes) = match innermost.kind() {
+        ErrorKind::HttpResponse { status, .. } => {
+            let code = u16::from(*status);
+            (format!("it answered {code}: {innermost}"), code == 429 || code >= 500)
+        }
+        ErrorKind::DataConversion => ("its answer can't be read".to_owned(), true),
+        ErrorKind::Io | ErrorKind::Connection => (root(), true),
+        _ => (root(), false),
+    };
+    (printable(&reason, MAX_OUTSIDE_TEXT), passes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(variables: &[(&str, &str)]) -> Credentials {
+        Credentials::new(Arc::default(), Environment::of(variables.iter().copied()))
+    }
+
+    fn choice(variables: &[(&str, &str)]) -> Result<Kind, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(credentials(variables).choose())
+    }
+
+    #[test]
+    fn the_first_of_the_chain_that_is_there_is_chosen() {
+        let secret = (CLIENT_SECRET, "s");
+        let file = (TOKEN_FILE, "/nonexistent");
+        let endpoint = ("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token");
+        assert_eq!(choice(&[secret, file, endpoint]).unwrap(), Kind::ClientSecret);
+        assert_eq!(choice(&[file, endpoint]).unwrap(), Kind::WorkloadIdentity);
+        assert_eq!(choice(&[endpoint]).unwrap(), Kind::ManagedIdentity);
+    }
+
+    #[test]
+    fn a_choice_by_name_holds() {
+        for kind in CHAIN {
+            assert_eq!(choice(&[(CHOICE, &kind.as_str().to_ascii_uppercase()), (CLIENT_SECRET, "s")]).unwrap(), kind);
+        }
+        assert_eq!(choice(&[(CHOICE, "dev"), (CLIENT_SECRET, "s")]).unwrap(), Kind::AzureCli);
+        assert_eq!(choice(&[(CHOICE, "prod"), (TOKEN_FILE, "f")]).unwrap(), Kind::WorkloadIdentity);
+        let line = choice(&[(CHOICE, "VisualStudioCredential")]).unwrap_err().line();
+        assert!(line.starts_with("AZURE_TOKEN_CREDENTIALS: it is none of prod, dev, EnvironmentCredential, "), "{line}");
+    }
+
+    #[test]
+    fn tokens_are_given_out_by_the_cloud_of_the_domain_unless_it_is_said() {
+        let cloud = |variables: &[(&str, &str)], domain| credentials(variables).cloud(domain);
+        assert_eq!(cloud(&[], "vault.azure.net").unwrap(), CloudConfiguration::AzurePublic);
+        assert_eq!(cloud(&[], "managedhsm.azure.cn").unwrap(), CloudConfiguration::AzureChina);
+        assert_eq!(cloud(&[], "vault.usgovcloudapi.net").unwrap(), CloudConfiguration::AzureGovernment);
+        for host in ["login.example", "https://login.example"] {
+            let CloudConfiguration::Custom(custom) = cloud(&[(AUTHORITY, host)], "vault.azure.net").unwrap() else { panic!() };
+            assert_eq!(custom.authority_host, "https://login.example");
+        }
+        for host in ["http://login.example", "http://127.0.0.1", "https://", "ftp://login.example"] {
+            assert!(cloud(&[(AUTHORITY, host)], "vault.azure.net").unwrap_err().line().starts_with("AZURE_AUTHORITY_HOST: "), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (variables, missing) in [
+            (&[(CLIENT_SECRET, "s"), (CLIENT_ID, "c")][..], "AZURE_TENANT_ID: it is not set"),
+            (&[(CLIENT_SECRET, "s"), (TENANT_ID, "t")], "AZURE_CLIENT_ID: it is not set"),
+            (&[(TENANT_ID, "t"), (CLIENT_ID, "c")], "AZURE_CLIENT_SECRET: it is not set"),
+            (&[(CERTIFICATE, "/c.pem")], "AZURE_CLIENT_CERTIFICATE_PATH: client certificates are not supported"),
+        ] {
+            let Err(error) = credentials(variables).build(Kind::ClientSecret, "vault.azure.net") else { panic!("{missing}") };
+            assert!(error.line().starts_with(missing), "{}", error.line());
+        }
+        let variables = [(TOKEN_FILE, "/nonexistent"), (TENANT_ID, "t"), (CLIENT_ID, "c")];
+        let Err(error) = credentials(&variables).build(Kind::WorkloadIdentity, "vault.azure.net") else { panic!() };
+        assert!(error.line().contains("/nonexistent") || error.line().contains("No such file"), "{}", error.line());
+    }
+}

@@ -1,0 +1,276 @@
+//! Where a token comes from: the environment, a file, or a login by [AppRole], [Kubernetes] or [JWT].
+//!
+//! [AppRole]: https://openbao.org/api-docs/auth/approle/#login-with-approle
+//! [Kubernetes]: https://openbao.org/api-docs/auth/kubernetes/#login
+//! [JWT]: https://openbao.org/api-docs/auth/jwt/#jwt-login
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ocicrypt_kms_protocol::json::{Object, string};
+use reqwest::header::HeaderValue;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::super::http::Answer;
+use super::refusal;
+use super::server::{errors, is_busy};
+use super::settings::{Settings, variable, variable_name};
+use crate::error::printable;
+use crate::key_uri::VaultFlavour;
+use crate::{Environment, Error, config};
+
+/// The most bytes of a token, a secret id or a JWT.
+const MAX_LENGTH: usize = 64 << 10;
+/// Where `vault login` and `bao login` put the token, below the home folder.
+const WELL_KNOWN: &str = ".vault-token";
+/// Where a pod finds its service account's token.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// A token for the server: printable ASCII without spaces.
+#[derive(Clone, Eq, PartialEq)]
+pub(super) struct Token(Zeroizing<Vec<u8>>);
+
+impl Token {
+    fn new(text: Zeroizing<Vec<u8>>) -> Option<Self> {
+        (!text.is_empty() && text.iter().all(u8::is_ascii_graphic)).then_some(Self(text))
+    }
+
+    /// The token as a header's value, which is wiped with it.
+    pub fn header(&self) -> HeaderValue {
+        let value = HeaderValue::from_maybe_shared(Bytes::from_owner(self.0.clone()));
+        let mut value = value.expect("a token is printable ASCII");
+        value.set_sensitive(true);
+        value
+    }
+}
+
+/// Where to look for a token.
+pub(super) struct Credentials {
+    flavour: VaultFlavour,
+    environment: Environment,
+    configured: Result<Option<Configured>, Error>,
+}
+
+/// What there is to get in with.
+pub(super) enum Found {
+    Token(Token),
+    Login(Login),
+}
+
+#[derive(Clone)]
+enum Configured {
+    TokenFile(PathBuf),
+    Login(Login),
+}
+
+impl Credentials {
+    pub fn new(settings: &Settings<'_>) -> Self {
+        let Settings { flavour, environment, config } = settings;
+        Self { flavour: *flavour, environment: (*environment).clone(), configured: Configured::choose(config) }
+    }
+
+    /// A token, or the login that gives one.
+    pub fn find(&self, key: &str) -> Result<Found, Error> {
+        if let Some((name, value)) = variable(self.flavour, &self.environment, "TOKEN") {
+            let value = Zeroizing::new(value.into_encoded_bytes());
+            return Token::new(value.trim_ascii().to_vec().into()).map(Found::Token).ok_or_else(|| no_token(&name));
+        }
+        match self.configured.clone()? {
+            Some(Configured::TokenFile(path)) => read_token(&path).map(Found::Token),
+            Some(Configured::Login(login)) => Ok(Found::Login(login)),
+            None => self.well_known(key).map(Found::Token),
+        }
+    }
+
+    fn well_known(&self, key: &str) -> Result<Token, Error> {
+        let path = self.environment.get("HOME").map(|home| PathBuf::from(home).join(WELL_KNOWN)).filter(|path| path.exists());
+        let (variable, program) = (variable_name(self.flavour, "TOKEN"), refusal::program(self.flavour));
+        path.map_or_else(
+            || {
+                Err(Error::Kms {
+                    key: key.to_owned(),
+                    // No KMS has answered: hence no status.
+                    status: 0,
+                    code: "CREDENTIALS".into(),
+                    message: "there is no token for Vault".into(),
+                    hint: format!("set {variable}, log in (`{program} login`), or configure `token-file` or a login below `[vault]`"),
+                })
+            },
+            |path| read_token(&path),
+        )
+    }
+}
+
+impl Configured {
+    fn choose(config: &config::Vault) -> Result<Option<Self>, Error> {
+        let mount = |mount: &Option<String>, default: &str| mount.clone().unwrap_or_else(|| default.to_owned());
+        let token_file = config.token_file.clone().map(|path| ("token-file", Self::TokenFile(path)));
+        let approle = config.approle.clone().map(|config::VaultAppRole { role_id, secret_id_file, mount: at }| {
+            let method = Method::AppRole { role_id, secret_id_file };
+            ("approle", Self::Login(Login { method, mount: mount(&at, "approle") }))
+        });
+        let kubernetes = config.kubernetes.clone().map(|config::VaultKubernetes { role, token_file, mount: at }| {
+            let method = Method::Jwt { name: "kubernetes", role, file: token_file.unwrap_or_else(|| SERVICE_ACCOUNT.into()) };
+            ("kubernetes", Self::Login(Login { method, mount: mount(&at, "kubernetes") }))
+        });
+        let jwt = config.jwt.clone().map(|config::VaultJwt { role, token_file, mount: at }| {
+            let method = Method::Jwt { name: "jwt", role, file: token_file };
+            ("jwt", Self::Login(Login { method, mount: mount(&at, "jwt") }))
+        });
+        let wrong = |reason: String| Error::Configuration { place: "vault".into(), reason };
+        let mut set = [token_file, approle, kubernetes, jwt].into_iter().flatten();
+        let Some((first, chosen)) = set.next() else { return Ok(None) };
+        if let Some((second, _)) = set.next() {
+            return Err(wrong(format!("`{first}` and `{second}` are both configured; leave one of them")));
+        }
+        match &chosen {
+            Self::Login(login) if !is_path(&login.mount) => Err(wrong(format!("`mount` of `{first}` is not the path of a mount"))),
+            _ => Ok(Some(chosen)),
+        }
+    }
+}
+
+/// Whether it stays in its place in a URL: names without `.` and `..`, and a slash between them.
+fn is_path(mount: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    mount.split('/').all(|name| !matches!(name, "" | "." | "..") && name.bytes().all(allowed))
+}
+
+/// How to get a token from the server.
+#[derive(Clone)]
+pub(super) struct Login {
+    method: Method,
+    mount: String,
+}
+
+#[derive(Clone)]
+enum Method {
+    AppRole {
+        role_id: String,
+        secret_id_file: Option<PathBuf>,
+    },
+    /// A JWT in a file: that of a service account, or of anybody.
+    Jwt {
+        name: &'static str,
+        role: String,
+        file: PathBuf,
+    },
+}
+
+/// What a login gave.
+pub(super) struct LoggedIn {
+    pub token: Token,
+    /// How long it lasts, if not for ever.
+    pub lease: Option<Duration>,
+    /// Whether it may be used more than once.
+    pub reusable: bool,
+}
+
+impl Login {
+    /// What it is called in the configuration.
+    pub fn method(&self) -> &'static str {
+        match self.method {
+            Method::AppRole { .. } => "approle",
+            Method::Jwt { name, .. } => name,
+        }
+    }
+
+    /// The path to post to.
+    pub fn path(&self) -> String {
+        format!("auth/{}/login", self.mount)
+    }
+
+    /// What to post. Files are read now: something else may renew them.
+    pub fn body(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        match &self.method {
+            Method::AppRole { role_id, secret_id_file } => {
+                let secret_id = secret_id_file.as_deref().map(read_secret).transpose()?;
+                Ok(json(&AppRole { role_id, secret_id: secret_id.as_ref().map(|text| text.as_str()) }))
+            }
+            Method::Jwt { role, file, .. } => Ok(json(&Jwt { role, jwt: &read_secret(file)? })),
+        }
+    }
+
+    /// The token in the answer.
+    pub fn read(&self, key: &str, answer: &Answer) -> Result<LoggedIn, Error> {
+        if !answer.status.is_success() {
+            return Err(self.refused(key, answer));
+        }
+        let outer = Object::parse(&answer.body).unwrap_or_default();
+        let auth = outer.object("auth").unwrap_or_default();
+        let number = |name| auth.get(name).and_then(|value| value.get().parse::<u32>().ok()).unwrap_or(0);
+        let token = auth.get("client_token").and_then(string).map(|text| Zeroizing::new(text.into_owned().into_bytes()));
+        let token = token.and_then(Token::new).ok_or_else(|| Error::Damaged {
+            key: key.to_owned(),
+            reason: format!("Vault's answer to the login at {} holds no token", self.path()),
+        })?;
+        // 0 seconds: it does not expire; 0 uses: as many as one likes.
+        let lease = Some(number("lease_duration")).filter(|&seconds| seconds > 0);
+        Ok(LoggedIn { token, lease: lease.map(|seconds| Duration::from_secs(seconds.into())), reusable: number("num_uses") == 0 })
+    }
+
+    fn refused(&self, key: &str, answer: &Answer) -> Error {
+        let (status, code) = refusal::status(answer);
+        let message = format!("the login at {} failed: {}", self.path(), errors(&answer.body));
+        if is_busy(answer) {
+            return refusal::busy(key, answer, &message);
+        }
+        let hint = match &self.method {
+            Method::AppRole { .. } => "check `role-id`, the secret id and `mount` below `[vault.approle]`; a secret id can expire".into(),
+            Method::Jwt { name, role, file } => format!(
+                "check that the role `{role}` is bound to the token in {} (its subject, audience and issuer), and `mount` below `[vault.{name}]`",
+                file.display()
+            ),
+        };
+        Error::Kms { key: key.to_owned(), status, code, message, hint }
+    }
+}
+
+#[derive(Serialize)]
+struct AppRole<'a> {
+    role_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Jwt<'a> {
+    role: &'a str,
+    jwt: &'a str,
+}
+
+fn json(body: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    // Sized beforehand, so that no copy of a secret is left behind by a buffer that grew.
+    let mut text = Zeroizing::new(Vec::with_capacity(2 * MAX_LENGTH));
+    serde_json::to_writer(&mut *text, body).expect("strings serialise");
+    text
+}
+
+fn read_token(path: &Path) -> Result<Token, Error> {
+    let text = Zeroizing::new(read_secret(path)?.as_bytes().to_vec());
+    Token::new(text).ok_or_else(|| no_token(&path.display().to_string()))
+}
+
+fn no_token(place: &str) -> Error {
+    Error::Configuration { place: place.to_owned(), reason: "it does not hold a token, which is one word of printable ASCII".into() }
+}
+
+/// The text of a file without the white space around it.
+fn read_secret(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let unusable = |reason: String| Error::Configuration {
+        place: format!("the credentials in {}", path.display()),
+        reason: format!("{}; see `[vault]` in the configuration", printable(&reason, 256)),
+    };
+    let file = std::fs::File::open(path).map_err(|error| unusable(error.to_string()))?;
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_LENGTH + 2));
+    file.take(MAX_LENGTH as u64 + 1).read_to_end(&mut text).map_err(|error| unusable(error.to_string()))?;
+    match std::str::from_utf8(text.trim_ascii()) {
+        _ if text.len() > MAX_LENGTH => Err(unusable(format!("the file is longer than {MAX_LENGTH} bytes"))),
+        Ok("") => Err(unusable("the file is empty".into())),
+        Ok(secret) => Ok(Zeroizing::new(secret.to_owned())),
+        Err(_) => Err(unusable("the file is not text".into())),
+    }
+}

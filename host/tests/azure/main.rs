@@ -1,0 +1,42 @@
+//! Keys of Azure Key Vault and Managed HSM against a fake of them: the protocol, the faults, the credentials, and what an image may not
+//! bring about.
+#![cfg(feature = "azure")]
+
+mod credentials;
+#[path = "../support/failure.rs"]
+mod failure;
+mod faults;
+mod images;
+#[path = "../support/in_process.rs"]
+mod in_process;
+mod keys;
+#[path = "../support/log.rs"]
+mod log;
+#[path = "../support/messages.rs"]
+mod messages;
+mod packets;
+mod program;
+mod refusals;
+mod sdk;
+#[path = "../support/secrets.rs"]
+mod secrets;
+mod stage;
+#[path = "../support/program.rs"]
+mod user;
+
+/// A key that the fake has, in a vault.
+const KEY: &str = "https://team.vault.azure.net/keys/k";
+/// Another one, in another vault.
+const OTHER: &str = "https://other.vault.azure.net/keys/o";
+/// An AES key in a Managed HSM.
+const AES: &str = "https://pool.managedhsm.azure.net/keys/aes";
+
+/// The URI of a key.
+fn uri(identifier: &str) -> String {
+    identifier.replacen("https://", "azurekms://", 1).replacen("/keys/", "/", 1)
+}
+
+/// The URI of the AES key, which has to say its algorithm.
+fn aes_uri() -> String {
+    uri(AES) + "?algorithm=A256KW"
+}

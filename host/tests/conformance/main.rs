@@ -1,0 +1,74 @@
+//! One table of cases that every service has to pass. A new service is one more file in `services/` and one more line in [`fixtures`].
+//!
+//! `cargo test --test conformance` lists each case of each service: `aws::another_key_does_not_unwrap`. A case takes a word of its name
+//! to run alone, as other tests do.
+
+#[cfg(feature = "vault")]
+#[path = "../support/bao.rs"]
+mod bao;
+mod fixture;
+#[path = "../support/messages.rs"]
+mod messages;
+mod mutations;
+mod packets;
+#[cfg(feature = "aws")]
+#[path = "../aws/peer.rs"]
+mod peer;
+mod rows;
+mod services;
+mod stage;
+mod transport;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+use self::fixture::{Fixture, Row};
+
+fn fixtures() -> Vec<Arc<dyn Fixture>> {
+    vec![
+        #[cfg(feature = "aws")]
+        Arc::new(services::aws::Aws::symmetric()),
+        #[cfg(feature = "aws")]
+        Arc::new(services::aws::Aws::rsa()),
+        #[cfg(feature = "azure")]
+        Arc::new(services::azure::Azure::vault()),
+        #[cfg(feature = "azure")]
+        Arc::new(services::azure::Azure::hsm()),
+        #[cfg(feature = "gcp")]
+        Arc::new(services::gcp::Gcp::symmetric()),
+        #[cfg(all(feature = "gcp", feature = "asymmetric"))]
+        Arc::new(services::gcp::Gcp::rsa()),
+        #[cfg(feature = "local")]
+        Arc::new(services::local::Local::symmetric()),
+        #[cfg(all(feature = "local", feature = "asymmetric"))]
+        Arc::new(services::local::Local::rsa()),
+        #[cfg(all(feature = "local", feature = "asymmetric"))]
+        Arc::new(services::local::Local::p256()),
+        #[cfg(all(feature = "local", feature = "asymmetric"))]
+        Arc::new(services::local::Local::x25519()),
+        #[cfg(feature = "vault")]
+        Arc::new(services::vault::Vault::start(services::vault::Kind::Aead)),
+        #[cfg(feature = "vault")]
+        Arc::new(services::vault::Vault::start(services::vault::Kind::Rsa)),
+    ]
+}
+
+fn trials(fixture: &Arc<dyn Fixture>) -> impl Iterator<Item = Trial> {
+    let rows = [rows::ROWS, packets::ROWS, mutations::ROWS, transport::ROWS];
+    rows.into_iter().flatten().filter(|row| (row.applies)(&**fixture)).map(|&Row { name, run, .. }| {
+        let fixture = fixture.clone();
+        Trial::test(format!("{}::{name}", fixture.name()), move || {
+            run(&*fixture);
+            Ok(())
+        })
+    })
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let fixtures = fixtures();
+    // The services stop when their fixtures are dropped, at the end of this function.
+    libtest_mimic::run(&arguments, fixtures.iter().flat_map(trials).collect()).exit_code()
+}
