@@ -188,15 +188,8 @@ async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<(
     }
     let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
     let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    // Sized beforehand, so that no copy of a key is left behind by a buffer that grew.
-    let length = response.content_length().unwrap_or(USUAL_ANSWER).min(MAX_ANSWER as u64);
-    let mut body = Zeroizing::new(Vec::with_capacity(length as usize));
-    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Broken(unreachable(url, &error)))? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(wrong(format!("{host} answered more than {MAX_ANSWER} bytes")));
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = read_body(&mut response).await.map_err(|error| Failure::Broken(unreachable(url, &error)))?;
+    let body = body.ok_or_else(|| wrong(format!("{host} answered more than {MAX_ANSWER} bytes")))?;
     Ok((Answer { status, challenge, body }, wait))
 }
 
@@ -229,7 +222,21 @@ pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> String {
     format!("{host} {what}: {}", root_cause(error))
 }
 
-fn root_cause(error: &dyn std::error::Error) -> String {
+/// The body of an answer, or nothing if it has more than [`MAX_ANSWER`] bytes.
+pub(crate) async fn read_body(response: &mut reqwest::Response) -> Result<Option<Zeroizing<Vec<u8>>>, reqwest::Error> {
+    // Sized beforehand, so that no copy of a key is left behind by a buffer that grew.
+    let length = response.content_length().unwrap_or(USUAL_ANSWER).min(MAX_ANSWER as u64);
+    let mut body = Zeroizing::new(Vec::with_capacity(length as usize));
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;

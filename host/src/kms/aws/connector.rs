@@ -10,9 +10,9 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
-use reqwest::{Response, Url};
+use reqwest::Url;
 
-use crate::kms::http::{Http, MAX_ANSWER, unreachable};
+use crate::kms::http::{Http, MAX_ANSWER, read_body, unreachable};
 
 /// How long one call may take if the library doesn't say.
 const USUAL_TIME: Duration = Duration::from_secs(10);
@@ -70,24 +70,12 @@ async fn exchange(http: &Http, request: HttpRequest) -> Result<HttpResponse, Con
     let request = client.request(parts.method, url.clone()).headers(parts.headers).body(body);
     let broken = |error: reqwest::Error| ConnectorError::io(unreachable(&url, &error).into());
     let mut response = request.send().await.map_err(broken)?;
-    let body = read(&mut response).await.map_err(broken)?;
+    let body = read_body(&mut response).await.map_err(broken)?;
     let body = body.ok_or_else(|| ConnectorError::other(format!("{host} answered more than {MAX_ANSWER} bytes").into(), None))?;
-    let mut answer = http::Response::new(SdkBody::from(body));
+    let mut answer = http::Response::new(SdkBody::from(bytes::Bytes::from_owner(body)));
     *answer.status_mut() = response.status();
     std::mem::swap(answer.headers_mut(), response.headers_mut());
     HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
-}
-
-/// The body, or nothing if it is too long.
-async fn read(response: &mut Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Some(body))
 }
 
 /// Metadata servers speak plain http: EC2's at 169.254.169.254 or `fd00:ec2::254`, those of containers at 169.254.170.2, 169.254.170.23

@@ -9,9 +9,8 @@ use azure_core::error::ErrorKind;
 use azure_core::http::headers::Headers;
 use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request, StatusCode};
 use reqwest::{Method, Url};
-use zeroize::Zeroizing;
 
-use super::super::http::{Http, MAX_ANSWER};
+use super::super::http::{Http, MAX_ANSWER, read_body, root_cause};
 
 /// How long one attempt may take. The library repeats it inside the exchange's deadline.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -72,17 +71,8 @@ async fn read(host: &str, mut response: reqwest::Response) -> azure_core::Result
             headers.insert(name.as_str().to_owned(), value.to_owned());
         }
     }
-    // Sized beforehand, so that no copy of a token is left behind by a buffer that grew.
-    let length = response.content_length().unwrap_or(MAX_ANSWER as u64).min(MAX_ANSWER as u64);
-    let mut body = Zeroizing::new(Vec::with_capacity(length as usize));
-    while let Some(chunk) =
-        response.chunk().await.map_err(|error| broken(format!("{host} broke the connection: {}", root_cause(&error))))?
-    {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(wrong(format!("{host} answered more than {MAX_ANSWER} bytes")));
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = read_body(&mut response).await.map_err(|error| broken(format!("{host} broke the connection: {}", root_cause(&error))))?;
+    let body = body.ok_or_else(|| wrong(format!("{host} answered more than {MAX_ANSWER} bytes")))?;
     Ok(AsyncRawResponse::from_bytes(StatusCode::from(status.as_u16()), headers, bytes::Bytes::from_owner(body)))
 }
 
@@ -113,10 +103,6 @@ fn broken(reason: String) -> azure_core::Error {
 /// A failure that no repetition will mend.
 fn wrong(reason: String) -> azure_core::Error {
     azure_core::Error::with_message(ErrorKind::Other, reason)
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
 }
 
 #[cfg(test)]
