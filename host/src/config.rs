@@ -1,5 +1,7 @@
 //! The configuration: one TOML file. `docs/configuration.md` describes it.
 
+mod server;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use self::server::{LogFormat, LogLevel, Server};
 use crate::Error;
 
 /// The most bytes of a configuration file.
@@ -36,6 +39,8 @@ pub struct Config {
     pub aws: Aws,
     /// Azure Key Vault and Managed HSM.
     pub azure: Azure,
+    /// `ocicrypt-kms serve`.
+    pub server: Server,
 }
 
 /// Settings of Google Cloud KMS.
@@ -153,6 +158,7 @@ impl Default for Config {
             vault: Vault::default(),
             aws: Aws::default(),
             azure: Azure::default(),
+            server: Server::default(),
         }
     }
 }
@@ -270,6 +276,7 @@ mod tests {
         assert!(config.vault.address.is_some() && config.vault.approle.is_some());
         assert!(config.aws.endpoint.is_some());
         assert!(config.azure.endpoint.is_some() && !config.azure.suffixes().unwrap().is_empty());
+        assert!(!config.server.listen.is_empty() && config.server.group.is_some() && config.server.metrics.is_some());
     }
 
     #[test]

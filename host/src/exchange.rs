@@ -31,6 +31,8 @@ pub(crate) struct Exchange {
 pub(crate) struct Settings<'a> {
     /// `--provider`, or the configuration's.
     pub name: Option<&'a str>,
+    /// The name where nothing tells it.
+    pub default_name: &'a str,
     /// `--kmsURI`: takes the place of the parameter.
     pub key: Option<&'a KeyUri>,
     /// Keys to wrap for when the message names none.
@@ -104,11 +106,11 @@ fn find_name(message: &Message<'_>, settings: &Settings<'_>) -> Result<String, E
     let names: Vec<_> = message.providers(|value| is_ours(value, settings.addresses)).collect();
     match names.as_slice() {
         [name] => Ok((*name).to_owned()),
-        [] if message.has_parameter(DEFAULT_NAME) || settings.key.is_some() || message.operation() == Operation::Unwrap => {
-            Ok(DEFAULT_NAME.to_owned())
+        [] if message.has_parameter(settings.default_name) || settings.key.is_some() || message.operation() == Operation::Unwrap => {
+            Ok(settings.default_name.to_owned())
         }
         // A misspelled scheme must not pass for no parameter, and so for the default recipients.
-        [] => Ok(message.providers(|value| value.contains("://")).next().unwrap_or(DEFAULT_NAME).to_owned()),
+        [] => Ok(message.providers(|value| value.contains("://")).next().unwrap_or(settings.default_name).to_owned()),
         several => Err(Error::InvalidInput {
             reason: format!("the message has key URIs for several providers: {}", error::printable(&several.join(", "), 256)),
             hint: "say which one this is: --provider NAME, in the `args` of ocicrypt.json, or `provider` in the configuration".into(),

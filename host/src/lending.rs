@@ -5,7 +5,7 @@
 //! what the caller is told: a guest's word about a denial or a KMS counts for nothing.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
@@ -13,12 +13,13 @@ use ocicrypt_kms_protocol::json::{Object, string};
 use ocicrypt_kms_protocol::{MAX_PACKETS, Operation};
 use zeroize::Zeroizing;
 
+use crate::caller::Caller;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::exchange::Exchange;
-use crate::key_uri::{Addresses, Algorithm, KeyUri};
+use crate::key_uri::{Addresses, Algorithm, KeyUri, Service};
 use crate::kms::{Header, MAX_CIPHERTEXT, MAX_PLAINTEXT, OpenKey, Services, WrappedKey};
 use crate::policy::{Denial, Policy, Request};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, count};
 
 /// The most keys that one exchange may try to open, failures counted.
 pub const MAX_OPENS: u32 = 16;
@@ -49,11 +50,13 @@ pub struct Lender {
 pub struct Lending {
     lender: Arc<Lender>,
     exchange: Exchange,
+    caller: Caller,
     deadline: Instant,
     opens: u32,
     uses: u32,
     failures: Vec<Failure>,
-    last_key: Option<String>,
+    last_key: Option<(String, Service)>,
+    use_began: Instant,
 }
 
 /// A failed open or use, with the URI that the guest asked for, in canonical form where it has one.
@@ -84,12 +87,28 @@ impl LentKey {
 }
 
 impl Lending {
-    pub(crate) fn new(lender: Arc<Lender>, exchange: Exchange, deadline: Instant) -> Self {
-        Self { lender, exchange, deadline, opens: 0, uses: 0, failures: Vec::new(), last_key: None }
+    pub(crate) fn new(lender: Arc<Lender>, exchange: Exchange, caller: Caller, deadline: Instant) -> Self {
+        let use_began = Instant::now();
+        Self { lender, exchange, caller, deadline, opens: 0, uses: 0, failures: Vec::new(), last_key: None, use_began }
     }
 
     pub(crate) fn exchange(&self) -> &Exchange {
         &self.exchange
+    }
+
+    /// The service of the key that was opened last.
+    pub(crate) fn service(&self) -> Option<Service> {
+        self.last_key.as_ref().map(|(_, service)| *service)
+    }
+
+    /// Writes down how the exchange ended.
+    pub(crate) fn conclude<T>(&self, outcome: &Result<T, Error>, elapsed: Duration) {
+        let (operation, provider, caller) = (self.exchange.operation, &self.exchange.name, &self.caller);
+        let key = self.last_key.as_ref().map(|(key, _)| key);
+        match outcome {
+            Ok(_) => tracing::info!(%operation, provider, %caller, key, ?elapsed, "done"),
+            Err(error) => tracing::warn!(%operation, provider, %caller, key, ?elapsed, error = error.line(), "failed"),
+        }
     }
 
     /// The canonical form of a key URI.
@@ -123,10 +142,10 @@ impl Lending {
         let Some(origin) = self.exchange.origin_of(&uri, &self.lender.addresses) else {
             return Err(self.budget(&uri, "this exchange is not about it".into()));
         };
-        let request = Request { key: &uri, operation, origin };
+        let request = Request { key: &uri, operation, origin, caller: &self.caller };
         self.lender.policy.decide(&request).map_err(|denial| denied(&uri, operation, denial))?;
         let key = self.lender.services.open(&uri, operation, self.deadline).await?;
-        self.last_key = Some(uri.canonical().to_owned());
+        self.last_key = Some((uri.canonical().to_owned(), uri.service()));
         Ok(LentKey { uri, key, spent: false })
     }
 
@@ -195,6 +214,7 @@ impl Lending {
     /// Whether a key may be used (once more).
     fn begin(&mut self, key: &LentKey, operation: Operation) -> Result<(), Error> {
         self.uses += 1;
+        self.use_began = Instant::now();
         if self.uses > MAX_USES {
             return Err(self.budget(&key.uri, format!("this exchange has used keys more than {MAX_USES} times")));
         }
@@ -209,6 +229,7 @@ impl Lending {
 
     fn finish<T>(&mut self, step: &'static str, key: &mut LentKey, outcome: Result<T, Error>) -> Result<T, Error> {
         key.spent |= outcome.is_ok();
+        count::key_use(self.exchange.operation, key.uri.service(), self.use_began, &outcome);
         self.record(step, key.uri.canonical().to_owned(), outcome)
     }
 
@@ -247,7 +268,10 @@ impl Lending {
             Reported::AllFailed(_) => Error::Component { reason: "it reported failures without saying which".into() },
             Reported::One(kind, text) => {
                 let recorded = self.failures.iter().rev().find(|failure| Some(failure.error.told_kind()) == kind);
-                recorded.map_or_else(|| self.claim(self.last_key.as_deref(), kind, text), |failure| failure.error.clone())
+                recorded.map_or_else(
+                    || self.claim(self.last_key.as_ref().map(|(key, _)| key.as_str()), kind, text),
+                    |failure| failure.error.clone(),
+                )
             }
         }
     }

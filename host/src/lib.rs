@@ -22,10 +22,13 @@
 //! | `vault` (default) | the transit engine of HashiCorp Vault and OpenBao |
 //! | `aws` (default) | AWS KMS |
 //! | `azure` (default) | Azure Key Vault and Managed HSM |
+//! | `server` (default) | [`server`]: gRPC and ttrpc |
 //! | `compile` | run other components than the one that was compiled at build time |
 #![deny(unsafe_code)]
 
+pub mod caller;
 pub mod config;
+mod count;
 pub mod error;
 mod exchange;
 pub mod key_uri;
@@ -34,10 +37,12 @@ pub mod lending;
 pub mod policy;
 mod provider;
 pub mod sandbox;
+#[cfg(feature = "server")]
+pub mod server;
 
 pub use config::{Config, Environment};
 pub use error::{Error, ErrorKind};
 pub use exchange::DEFAULT_NAME;
 pub use ocicrypt_kms_protocol as protocol;
-pub use provider::{Builder, KeyProvider};
+pub use provider::{Builder, Call, KeyProvider};
 pub use sandbox::{Instances, PacketInfo};

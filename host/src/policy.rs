@@ -5,6 +5,7 @@
 
 use ocicrypt_kms_protocol::Operation;
 
+use crate::caller::Caller;
 use crate::key_uri::{Addresses, KeyUri, KeyUriError, Service};
 
 /// Who named a key.
@@ -39,6 +40,8 @@ pub struct Request<'a> {
     pub operation: Operation,
     /// Who named it.
     pub origin: Origin,
+    /// Who asks.
+    pub caller: &'a Caller,
 }
 
 /// Why a policy said no.
@@ -59,12 +62,15 @@ pub trait Policy: Send + Sync {
     fn decide(&self, request: &Request<'_>) -> Result<(), Denial>;
 }
 
-/// The configured `keys` list: which keys an image may choose by itself.
+/// The configured `keys` list: which keys an image may choose by itself, or, as [`KeyList::for_all`], the only keys that are lent.
 ///
 /// Keys that the client or the configuration named are lent without it: in exec mode both are the user's own. With no list at all, an
 /// image may choose only `local://` and, as with the original provider, `gcpkms://` keys.
 #[derive(Clone, Debug, Default)]
-pub struct KeyList(Option<Vec<Pattern>>);
+pub struct KeyList {
+    patterns: Option<Vec<Pattern>>,
+    for_all: bool,
+}
 
 /// One entry of a [`KeyList`].
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -98,11 +104,17 @@ impl KeyList {
     /// If an entry is neither.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>, addresses: &Addresses) -> Result<Self, PatternError> {
         let patterns = entries.into_iter().map(|entry| Pattern::parse(entry, addresses));
-        Ok(Self(Some(patterns.collect::<Result<_, _>>()?)))
+        Ok(Self { patterns: Some(patterns.collect::<Result<_, _>>()?), for_all: false })
+    }
+
+    /// The same list for every key, whoever names it: for a server, whose clients are others than its operator.
+    #[must_use]
+    pub fn for_all(self) -> Self {
+        Self { for_all: true, ..self }
     }
 
     fn allows(&self, key: &KeyUri) -> bool {
-        match &self.0 {
+        match &self.patterns {
             Some(patterns) => patterns.iter().any(|pattern| pattern.matches(key)),
             None => matches!(key.service(), Service::Local | Service::Gcp),
         }
@@ -136,14 +148,16 @@ impl Pattern {
 
 impl Policy for KeyList {
     fn decide(&self, request: &Request<'_>) -> Result<(), Denial> {
-        if request.origin != Origin::Annotation || self.allows(request.key) {
+        if (request.origin != Origin::Annotation && !self.for_all) || self.allows(request.key) {
             return Ok(());
         }
-        let reason = match &self.0 {
+        let reason = match &self.patterns {
+            _ if self.for_all => "this server lends only the `keys` of its configuration, and it is none of them",
             Some(_) => "only the image names it, and the configured `keys` don't list it",
             None => "only the image names it, and no `keys` are configured",
         };
-        let hint = format!("if images may choose this key, add `{}` to `keys` in the configuration", request.key.identity());
+        let who = if self.for_all { "clients may use" } else { "images may choose" };
+        let hint = format!("if {who} this key, add `{}` to `keys` in the configuration", request.key.identity());
         Err(Denial { reason: reason.to_owned(), hint })
     }
 }
@@ -156,7 +170,7 @@ mod tests {
 
     fn decide(list: &KeyList, key: &str, origin: Origin) -> Result<(), Denial> {
         let key = KeyUri::parse(key, &Addresses::default()).unwrap();
-        list.decide(&Request { key: &key, operation: Operation::Unwrap, origin })
+        list.decide(&Request { key: &key, operation: Operation::Unwrap, origin, caller: &Caller::Process })
     }
 
     fn list(entries: &[&str]) -> KeyList {
@@ -181,6 +195,16 @@ mod tests {
         }
         for key in ["local://team-ab", "local://team", "hashivault://transit2/any", &format!("{GCP}2")] {
             assert!(decide(&list, key, Origin::Annotation).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_list_for_all_holds_whoever_names_a_key() {
+        let list = list(&["local://team-a"]).for_all();
+        for origin in [Origin::Parameter, Origin::Configuration, Origin::Annotation] {
+            assert_eq!(decide(&list, "local://team-a", origin), Ok(()));
+            let denial = decide(&list, GCP, origin).unwrap_err();
+            assert!(denial.hint.contains(&format!("if clients may use this key, add `{GCP}`")), "{}", denial.hint);
         }
     }
 

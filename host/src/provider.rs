@@ -8,9 +8,11 @@ use ocicrypt_kms_protocol::json::{Object, string};
 use ocicrypt_kms_protocol::{Answer, MAX_ANNOTATION, Operation};
 use zeroize::Zeroizing;
 
+use crate::caller::Caller;
 use crate::config::{Config, Environment};
+use crate::count::Counted;
 use crate::error::printable;
-use crate::exchange::{Exchange, Settings};
+use crate::exchange::{DEFAULT_NAME, Exchange, Settings};
 use crate::key_uri::{Addresses, KeyUri, Service};
 use crate::kms::Services;
 use crate::lending::{Lender, Lending};
@@ -40,10 +42,20 @@ pub struct KeyProvider {
     sandbox: Arc<Sandbox>,
     lender: Arc<Lender>,
     name: Option<String>,
+    default_name: &'static str,
     key: Option<KeyUri>,
     default_recipients: Vec<KeyUri>,
     options: Vec<(String, String)>,
     deadline: Duration,
+}
+
+/// Who asks for an exchange, and until when.
+#[derive(Clone, Debug, Default)]
+pub struct Call {
+    /// Who asks.
+    pub caller: Caller,
+    /// When it must be done; the configured deadline holds anyhow.
+    pub deadline: Option<Instant>,
 }
 
 /// Makes a [`KeyProvider`].
@@ -51,12 +63,14 @@ pub struct Builder {
     config: Config,
     environment: Environment,
     name: Option<String>,
+    default_name: &'static str,
     key: Option<String>,
     credentials: Option<PathBuf>,
     instances: Instances,
     services: Option<Services>,
     policy: Option<Arc<dyn Policy>>,
     sandbox: Option<Arc<Sandbox>>,
+    for_clients: bool,
 }
 
 impl KeyProvider {
@@ -67,12 +81,14 @@ impl KeyProvider {
             config,
             environment: Environment::process(),
             name: None,
+            default_name: DEFAULT_NAME,
             key: None,
             credentials: None,
             instances: Instances::default(),
             services: None,
             policy: None,
             sandbox: None,
+            for_clients: false,
         }
     }
 
@@ -82,35 +98,64 @@ impl KeyProvider {
     /// # Errors
     /// If the message is malformed, a key is not lent or can't be used, or the component fails.
     pub async fn exchange(&self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        self.exchange_until(message, End::Instance).await
+        self.exchange_for(message, Call::default()).await
     }
 
-    /// The same, as the last thing of this process but to write the answer: nothing that the end of the process takes apart is taken apart
+    /// The same, for somebody else than this process.
+    ///
+    /// # Errors
+    /// Those of [`KeyProvider::exchange`].
+    pub async fn exchange_for(&self, message: &[u8], call: Call) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.exchange_until(message, call, End::Instance).await
+    }
+
+    /// The longest time that an exchange may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// [`KeyProvider::exchange`] as the last thing of this process but to write the answer: nothing that the end of the process takes apart is taken apart
     /// before.
     ///
     /// # Errors
     /// Those of [`KeyProvider::exchange`].
     pub async fn last_exchange(self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let outcome = self.exchange_until(message, End::Process).await;
+        let outcome = self.exchange_until(message, Call::default(), End::Process).await;
         std::mem::forget(self);
         outcome
     }
 
-    async fn exchange_until(&self, message: &[u8], end: End) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let deadline = Instant::now() + self.deadline;
+    async fn exchange_until(&self, message: &[u8], call: Call, end: End) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let Call { caller, deadline } = call;
+        let configured = Instant::now() + self.deadline;
+        let deadline = deadline.map_or(configured, |deadline| deadline.min(configured));
+        let mut counted = Counted::begin();
+        let exchange = self.read(message).inspect_err(|error| {
+            counted.finish::<()>(None, &Err(error.clone()));
+            tracing::warn!(%caller, error = error.line(), "refused");
+        })?;
+        let operation = exchange.operation;
+        counted.operation(operation);
+        tracing::debug!(%operation, provider = exchange.name, named = exchange.named.len(), origin = exchange.origin.as_str(), "exchange");
+        let defaults: Vec<_> = self.default_recipients.iter().map(|key| key.canonical().to_owned()).collect();
+        let lending = Lending::new(self.lender.clone(), exchange, caller, deadline);
+        let (lending, answer) = self.sandbox.exchange(lending, &defaults, &self.options, deadline + GRACE, end).await;
+        let outcome = answer.and_then(|answer| check(operation, &answer));
+        counted.finish(lending.service(), &outcome);
+        lending.conclude(&outcome, counted.elapsed());
+        outcome
+    }
+
+    fn read(&self, message: &[u8]) -> Result<Exchange, Error> {
         let settings = Settings {
             name: self.name.as_deref(),
+            default_name: self.default_name,
             key: self.key.as_ref(),
             default_recipients: &self.default_recipients,
             addresses: &self.lender.addresses,
         };
-        let exchange = Exchange::read(message, &settings)?;
-        let operation = exchange.operation;
-        tracing::debug!(%operation, provider = exchange.name, named = exchange.named.len(), origin = exchange.origin.as_str(), "exchange");
-        let defaults: Vec<_> = self.default_recipients.iter().map(|key| key.canonical().to_owned()).collect();
-        let lending = Lending::new(self.lender.clone(), exchange, deadline);
-        let answer = self.sandbox.exchange(lending, &defaults, &self.options, deadline + GRACE, end).await?;
-        check(operation, &answer)
+        Exchange::read(message, &settings)
     }
 
     /// Lists the packets of one decoded annotation. Needs no key.
@@ -153,6 +198,13 @@ impl Builder {
         self
     }
 
+    /// Which provider of a message this is where neither the configuration nor the message tells it.
+    #[must_use]
+    pub fn default_name(mut self, name: &'static str) -> Self {
+        self.default_name = name;
+        self
+    }
+
     /// The one key of every exchange (`--kmsURI`), in place of a message's parameter.
     #[must_use]
     pub fn key(mut self, uri: Option<String>) -> Self {
@@ -164,6 +216,14 @@ impl Builder {
     #[must_use]
     pub fn credentials(mut self, file: Option<PathBuf>) -> Self {
         self.credentials = file;
+        self
+    }
+
+    /// Lends only the configured `keys` (or the one of [`Builder::key`]), whoever names them: for callers that are others than whoever runs
+    /// this process. Without any, and without another policy, [`Builder::build`] fails.
+    #[must_use]
+    pub fn for_clients(mut self) -> Self {
+        self.for_clients = true;
         self
     }
 
@@ -218,13 +278,9 @@ impl Builder {
         let key = self.key.as_deref().filter(|uri| !uri.is_empty()).map(|uri| parse("--kmsURI", uri)).transpose()?;
         let recipients = self.config.default_recipients.iter().map(|uri| parse("default-recipients", uri));
         let default_recipients = recipients.collect::<Result<Vec<_>, _>>()?;
-        let policy = match (&self.policy, &self.config.keys) {
-            (Some(policy), _) => policy.clone(),
-            (None, Some(keys)) => {
-                let list = KeyList::parse(keys.iter().map(String::as_str), &addresses);
-                Arc::new(list.map_err(|error| wrong("keys", printable(&error.to_string(), 1024)))?)
-            }
-            (None, None) => Arc::new(KeyList::default()),
+        let policy = match &self.policy {
+            Some(policy) => policy.clone(),
+            None => Arc::new(self.key_list(&addresses)?),
         };
         let services = match &self.services {
             Some(services) => services.clone(),
@@ -238,11 +294,29 @@ impl Builder {
             sandbox,
             lender: Arc::new(Lender { services, policy, addresses }),
             name: self.name.or(self.config.provider),
+            default_name: self.default_name,
             key,
             default_recipients,
             options: self.config.options.into_iter().collect(),
             deadline,
         })
+    }
+
+    fn key_list(&self, addresses: &Addresses) -> Result<KeyList, Error> {
+        let wrong = |reason: String| Error::Configuration { place: "keys".into(), reason };
+        let parse = |keys: &[String]| {
+            let list = KeyList::parse(keys.iter().map(String::as_str), addresses);
+            list.map_err(|error| wrong(printable(&error.to_string(), 1024)))
+        };
+        match (&self.config.keys, &self.key) {
+            (Some(keys), _) if self.for_clients => Ok(parse(keys)?.for_all()),
+            (None, Some(key)) if self.for_clients => Ok(parse(std::slice::from_ref(key))?.for_all()),
+            (None, None) if self.for_clients => {
+                Err(wrong("a server lends only the keys that are listed, and none are; add `keys = [\"local://*\"]` or the like".into()))
+            }
+            (Some(keys), _) => parse(keys),
+            (None, _) => Ok(KeyList::default()),
+        }
     }
 
     /// What configuration and environment add to the built-in addresses.

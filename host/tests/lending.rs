@@ -208,6 +208,17 @@ fn a_key_kept_for_the_next_exchange_is_gone_and_so_is_all_memory() {
 }
 
 #[test]
+fn memory_of_one_exchange_holds_nothing_of_another() {
+    let plant = stage("plant a secret", "local://a");
+    let look = stage("look for the secret", "local://a");
+    for _ in 0..3 {
+        // More than there are places in the pool: each is used again.
+        (0..10).for_each(|_| assert_eq!(plant.wrap(&["local://a"]).unwrap(), "planted, true in memory"));
+        (0..10).for_each(|_| assert_eq!(look.wrap(&["local://a"]).unwrap(), "0 in memory"));
+    }
+}
+
+#[test]
 fn a_handle_that_was_never_lent_is_no_key() {
     let error = stage("forge a handle", "").wrap(&["local://a"]).unwrap_err();
     assert!(matches!(error, Error::Component { .. }), "{error}");

@@ -6,7 +6,11 @@ mod exec;
 mod image;
 mod inspect;
 mod keygen;
+#[cfg(feature = "server")]
+mod log;
 mod public;
+#[cfg(feature = "server")]
+mod serve;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -58,6 +62,9 @@ enum Command {
     Public(public::Public),
     /// List an image's wrapped keys and whom they are for; needs no key
     Inspect(inspect::Inspect),
+    /// Serve gRPC and ttrpc to container tools
+    #[cfg(feature = "server")]
+    Serve(serve::Serve),
     /// Check the set-up, and with a key URI try to wrap and unwrap with that key
     Doctor(doctor::Doctor),
 }
@@ -97,13 +104,15 @@ fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error>
         Some(Command::Keygen(keygen)) => keygen.run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Public(public)) => public.run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Inspect(inspect)) => inspect.run().map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "server")]
+        Some(Command::Serve(serve)) => serve.run(options).map(|()| ExitCode::SUCCESS),
         Some(Command::Doctor(doctor)) => doctor.run(options),
     }
 }
 
 /// The original's flags could be written with one dash, as Go's are; existing ocicrypt.json files may do so.
 fn two_dashes(argument: OsString) -> OsString {
-    const ORIGINAL: [&str; 3] = ["adc", "kmsURI", "debugLog"];
+    const ORIGINAL: [&str; 4] = ["adc", "kmsURI", "debugLog", "grpcport"];
     let one_dash = |text: &str| {
         let name = text.strip_prefix('-')?.split('=').next()?;
         ORIGINAL.contains(&name).then(|| format!("-{text}").into())

@@ -11,7 +11,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUT
 use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, StatusCode, Url};
 use zeroize::Zeroizing;
 
-use crate::Error;
+use crate::{Error, count};
 
 /// The most bytes of an answer: several times what any service answers.
 pub const MAX_ANSWER: usize = 512 << 10;
@@ -173,9 +173,12 @@ async fn attempt(
         if is_busy(&answer) { Err(Failure::Busy(answer, wait)) } else { Ok(answer) }
     };
     let host = url.host_str().unwrap_or_default();
-    tokio::time::timeout(time, exchange)
+    let outcome = tokio::time::timeout(time, exchange)
         .await
-        .unwrap_or_else(|_| Err(Failure::Broken(format!("{host} did not answer within {:.1} seconds", time.as_secs_f32()))))
+        .unwrap_or_else(|_| Err(Failure::Broken(format!("{host} did not answer within {:.1} seconds", time.as_secs_f32()))));
+    let answer = outcome.as_ref().map_or_else(|failure| failure.answer(), Some);
+    count::request(key, answer.map(|answer| answer.status.as_u16()));
+    outcome
 }
 
 /// An answer, and when the service asks to be asked again.
@@ -194,6 +197,10 @@ async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<(
 }
 
 impl Failure {
+    fn answer(&self) -> Option<&Answer> {
+        if let Self::Busy(answer, _) = self { Some(answer) } else { None }
+    }
+
     fn reason(&self) -> &str {
         match self {
             Self::Busy(answer, _) => answer.status.as_str(),

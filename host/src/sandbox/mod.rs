@@ -91,7 +91,8 @@ impl Sandbox {
         Ok(Self { engine, component, ticker })
     }
 
-    /// Runs one exchange in an instance of its own. What a guest lets out is its answer, or a failure in the host's own words.
+    /// Runs one exchange in an instance of its own, and gives back its record. What a guest lets out is its answer, or a failure in the
+    /// host's own words.
     pub(crate) async fn exchange(
         &self,
         lending: Lending,
@@ -99,7 +100,7 @@ impl Sandbox {
         options: &[(String, String)],
         deadline: Instant,
         end: End,
-    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+    ) -> (Lending, Result<Zeroizing<Vec<u8>>, Error>) {
         let settings = Settings { name: lending.exchange().name.clone(), default_recipients: defaults.to_vec(), options: options.to_vec() };
         let message = lending.exchange().message.clone();
         let _ticking = self.ticker.ticking();
@@ -113,11 +114,12 @@ impl Sandbox {
         if end == End::Process {
             std::mem::forget(store);
         }
-        match outcome? {
+        let outcome = outcome.and_then(|returned| match returned {
             Ok(Ok(answer)) => Ok(Zeroizing::new(answer)),
             Ok(Err(error)) => Err(lending.explain(reported(error))),
             Err(trap) => Err(stopped(&trap)),
-        }
+        });
+        (lending, outcome)
     }
 
     /// Lists the packets of a decoded annotation. No key can be opened.

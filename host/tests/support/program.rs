@@ -37,19 +37,26 @@ impl Program {
         path
     }
 
-    pub fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ocicrypt-kms"))
-            .args(arguments)
+    /// The program with these arguments, as this user would run it.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ocicrypt-kms"));
+        command.args(arguments);
+        self.as_user(&mut command);
+        command
+    }
+
+    /// Gives another program this user's environment.
+    pub fn as_user(&self, command: &mut Command) {
+        command
             .env_clear()
             .env("HOME", self.home())
             .env("OCICRYPT_KMS_KEYSTORE", self.home().join("keys"))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .current_dir(self.home())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .current_dir(self.home());
+    }
+
+    pub fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // A program that refuses its arguments doesn't read its input.
         let _ = child.stdin.take().unwrap().write_all(input);
         child.wait_with_output().unwrap()

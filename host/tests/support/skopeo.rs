@@ -65,6 +65,11 @@ impl Skopeo {
         self.ocicrypt_json(&json!({"key-providers": {name: {"cmd": {"path": PROGRAM, "args": arguments}}}}));
     }
 
+    /// Writes an ocicrypt.json that holds one provider: a gRPC server at this address.
+    pub fn server(&mut self, name: &str, address: &str) {
+        self.ocicrypt_json(&json!({"key-providers": {name: {"grpc": address}}}));
+    }
+
     /// Has the program started by a shell that keeps each message in a file of its own; [`Skopeo::messages`] reads them.
     pub fn record_messages(&mut self) {
         let folder = self.path("messages");
@@ -125,12 +130,17 @@ impl Skopeo {
     }
 
     fn refused(&self, from: &str, options: &[&str]) -> Refusal {
+        let errors = self.failed(from, options);
+        Refusal::read(&errors).unwrap_or_else(|| panic!("skopeo failed for another reason: {errors}"))
+    }
+
+    /// What skopeo says to a copy that has to fail.
+    pub fn failed(&self, from: &str, options: &[&str]) -> String {
         let to = tempfile::tempdir_in(self.folder.path()).expect("a folder");
         let output = run(&mut self.skopeo_copy(from, &oci(to.path()), options));
-        let errors = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "it should have failed");
         assert!(!to.path().join("index.json").exists(), "a failed copy left an image behind");
-        Refusal::read(&errors).unwrap_or_else(|| panic!("skopeo failed for another reason: {errors}"))
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     fn skopeo_copy(&self, from: &str, to: &str, options: &[&str]) -> Command {

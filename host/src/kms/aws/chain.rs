@@ -22,8 +22,9 @@ use tokio::sync::OnceCell;
 
 use super::connector::OurHttp;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
+use crate::key_uri::Service;
 use crate::kms::http::Http;
-use crate::{Environment, Error};
+use crate::{Environment, Error, count};
 
 /// How long before they expire credentials are renewed, if that works.
 const EARLY: Duration = Duration::from_secs(5 * 60);
@@ -126,6 +127,7 @@ impl Chain {
                 None => chain.insert(self.build(region).await).provide_credentials().await,
             },
         };
+        count::token(Service::Aws, looked.is_ok());
         match &looked {
             Ok(found) => *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone()),
             // It would say the same for ever; the next exchange looks whether the files were mended.

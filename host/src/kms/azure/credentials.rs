@@ -26,7 +26,8 @@ use super::super::http::Http;
 use super::az::Az;
 use super::transport::{Transport, has_metadata_service};
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
-use crate::{Environment, Error};
+use crate::key_uri::Service;
+use crate::{Environment, Error, count};
 
 const CHOICE: &str = "AZURE_TOKEN_CREDENTIALS";
 const AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
@@ -108,7 +109,9 @@ impl Credentials {
         }
         let scope = format!("https://{domain}/.default");
         tracing::debug!(key, scope, credential = source.kind.as_str(), "asking for a token");
-        match source.credential.get_token(&[&scope], None).await {
+        let token = source.credential.get_token(&[&scope], None).await;
+        count::token(Service::Azure, token.is_ok());
+        match token {
             Ok(token) => Ok(source.token.insert(Token::new(key, &token)?).header.clone()),
             Err(error) => {
                 let error = failed(key, source.kind, &error);

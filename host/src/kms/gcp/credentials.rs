@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use google_cloud_auth::build_errors;
 use google_cloud_auth::credentials::{
-    self as google, CacheableResource, external_account, impersonated, mds, service_account, user_account,
+    self as google, CacheableResource, EntityTag, external_account, impersonated, mds, service_account, user_account,
 };
 use google_cloud_auth::errors::CredentialsError;
 use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
@@ -20,7 +20,8 @@ use reqwest::header::HeaderMap;
 use zeroize::Zeroizing;
 
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
-use crate::{Environment, Error};
+use crate::key_uri::Service;
+use crate::{Environment, Error, count};
 
 /// The most bytes of a credential file.
 const MAX_LENGTH: usize = 64 << 10;
@@ -35,6 +36,8 @@ const HINT: &str = "check the credential file (--adc, GOOGLE_APPLICATION_CREDENT
 pub(super) struct Credentials {
     place: Place,
     found: Mutex<Option<google::Credentials>>,
+    /// Which token was given last: the library renews it by itself.
+    token: Mutex<Option<EntityTag>>,
 }
 
 /// Where they are.
@@ -53,7 +56,7 @@ impl Credentials {
             file: environment.get("HOME").map(|home| PathBuf::from(home).join(WELL_KNOWN)),
             metadata_server: environment.get("GCE_METADATA_HOST").map(|host| format!("http://{}", host.to_string_lossy())),
         });
-        Self { place, found: Mutex::new(None) }
+        Self { place, found: Mutex::new(None), token: Mutex::new(None) }
     }
 
     /// The headers that authorise one call for `key`.
@@ -61,7 +64,13 @@ impl Credentials {
         let credentials = self.get()?;
         let time = deadline.saturating_duration_since(Instant::now());
         match tokio::time::timeout(time, credentials.headers(http::Extensions::new())).await {
-            Ok(Ok(CacheableResource::New { data, .. })) => Ok(data),
+            Ok(Ok(CacheableResource::New { data, entity_tag })) => {
+                let before = self.token.lock().unwrap_or_else(PoisonError::into_inner).replace(entity_tag.clone());
+                if before != Some(entity_tag) {
+                    count::token(Service::Gcp, true);
+                }
+                Ok(data)
+            }
             // Answered only to those who say which version they have.
             Ok(Ok(CacheableResource::NotModified)) => Ok(HeaderMap::new()),
             Ok(Err(error)) => Err(self.failed(key, &error)),
@@ -78,6 +87,7 @@ impl Credentials {
     }
 
     fn failed(&self, key: &str, error: &CredentialsError) -> Error {
+        count::token(Service::Gcp, false);
         let reason = told(error);
         if error.is_transient() {
             return self.unavailable(key, &reason);

@@ -10,7 +10,8 @@ use super::super::http::Answer;
 use super::credentials::{Credentials, Found, LoggedIn, Login, Token};
 use super::server::{Post, Server};
 use super::settings::Settings;
-use crate::Error;
+use crate::key_uri::Service;
+use crate::{Error, count};
 
 /// How long after a refusal that led to a login others don't. A refusal has other causes than the token, and an image that names a
 /// forbidden key must not make a login each time.
@@ -94,8 +95,10 @@ impl Session {
         // Counted from before the request, so that it never seems to last longer than it does.
         let begun = Instant::now();
         let path = login.path();
-        let answer = self.server.post(None, Post { key, path: &path, body: login.body()?, deadline }).await?;
-        let LoggedIn { token, lease, reusable } = login.read(key, &answer)?;
+        let answer = self.server.post(None, Post { key, path: &path, body: login.body()?, deadline }).await;
+        let logged_in = answer.and_then(|answer| login.read(key, &answer));
+        count::token(Service::Vault, logged_in.is_ok());
+        let LoggedIn { token, lease, reusable } = logged_in?;
         tracing::debug!(key, method = login.method(), lease = lease.map(|lease| lease.as_secs()), "logged in to Vault");
         let refused = current.take().and_then(|before| before.refused);
         *current = reusable.then(|| Current { token: token.clone(), until: lease.map(|lease| begun + lease * 9 / 10), refused });

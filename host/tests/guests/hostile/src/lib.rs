@@ -95,6 +95,14 @@ fn trick(trick: &str, key: &str, usage: Usage, message: &[u8]) -> Result<Vec<u8>
             SECRET.lock().unwrap().extend_from_slice(message);
             format!("kept {before} keys and {secret_before} bytes")
         }
+        "plant a secret" => {
+            let planted: Vec<Vec<u8>> = (0..64).map(|_| secret().repeat(1024)).collect();
+            let on_stack: [[u8; 16]; 64] = [secret(); 64];
+            std::hint::black_box((&planted, &on_stack));
+            std::mem::forget(planted);
+            format!("planted, {} in memory", times_in_memory(&secret()) >= 64 * 1024)
+        }
+        "look for the secret" => format!("{} in memory", times_in_memory(&secret())),
         // SAFETY: none; handles that this instance does not own are what the trick is about.
         "forge a handle" => (1..64).map(|handle| format!("{:?}", unsafe { Key::from_handle(handle) }.info().uri)).collect(),
         "leak through a key URI" => {
@@ -151,6 +159,36 @@ fn trick(trick: &str, key: &str, usage: Usage, message: &[u8]) -> Result<Vec<u8>
         unknown => format!("no trick is called {unknown}"),
     };
     Ok(said.into_bytes())
+}
+
+/// Sixteen bytes that stand nowhere in the component itself.
+fn secret() -> [u8; 16] {
+    std::array::from_fn(|index| std::hint::black_box(0x5a) ^ (index as u8).wrapping_mul(29).wrapping_add(7))
+}
+
+/// The end of this instance's memory.
+#[cfg(target_arch = "wasm32")]
+fn end_of_memory() -> usize {
+    core::arch::wasm32::memory_size(0) << 16
+}
+
+/// For checks of this code on another target.
+#[cfg(not(target_arch = "wasm32"))]
+fn end_of_memory() -> usize {
+    16
+}
+
+/// How often they stand in this instance's memory, all of it, where they are not the ones that are looked for.
+fn times_in_memory(secret: &[u8; 16]) -> usize {
+    let end = end_of_memory();
+    let own = secret.as_ptr() as usize;
+    let at = |address: usize| {
+        (0..16).all(|index| {
+            // SAFETY: below the memory's end, every address can be read.
+            unsafe { std::ptr::read_volatile((address + index) as *const u8) == secret[index] }
+        })
+    };
+    (1..end - 16).filter(|&address| address != own && at(address)).count()
 }
 
 #[allow(unconditional_recursion)]

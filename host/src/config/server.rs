@@ -1,0 +1,142 @@
+//! The section `[server]`. What it means is in `docs/server.md`.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::Error;
+
+/// Settings of `ocicrypt-kms serve`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Server {
+    /// Where to listen: `unix:///PATH`, `ttrpc+unix:///PATH` or `tcp://HOST:PORT`. Nothing: `unix:///run/ocicrypt-kms/kms.sock`.
+    pub listen: Vec<String>,
+    /// The group, by name or number, that may use the Unix sockets besides this user.
+    pub group: Option<String>,
+    /// The server's certificate chain in PEM.
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key in PEM.
+    pub tls_key: Option<PathBuf>,
+    /// The certificate authorities in PEM that issue the certificates of clients.
+    pub client_ca: Option<PathBuf>,
+    /// Whether TCP may be served without TLS, to anybody who reaches it.
+    pub insecure_tcp: bool,
+    /// Where to serve metrics: HOST:PORT.
+    pub metrics: Option<String>,
+    /// What logs look like.
+    pub log_format: LogFormat,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// How many exchanges run at a time.
+    pub max_exchanges: u32,
+    /// How many exchanges wait for their turn.
+    pub max_waiting: u32,
+    /// How many connections there are at a time.
+    pub max_connections: u32,
+    /// How long exchanges that are under way have to end when the server is stopped.
+    pub drain_seconds: u16,
+}
+
+/// What logs look like.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Failures of the server itself.
+    Error,
+    /// Exchanges that failed, too.
+    Warn,
+    /// Every exchange, too.
+    #[default]
+    Info,
+    /// Every step of one, too.
+    Debug,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            group: None,
+            tls_cert: None,
+            tls_key: None,
+            client_ca: None,
+            insecure_tcp: false,
+            metrics: None,
+            log_format: LogFormat::default(),
+            log_level: LogLevel::default(),
+            max_exchanges: 128,
+            max_waiting: 1024,
+            max_connections: 4096,
+            drain_seconds: 20,
+        }
+    }
+}
+
+impl Server {
+    /// The certificate chain, its key and the client CA, if TLS is configured.
+    ///
+    /// # Errors
+    /// If only some of them are.
+    pub fn tls(&self) -> Result<Option<[PathBuf; 3]>, Error> {
+        match (&self.tls_cert, &self.tls_key, &self.client_ca) {
+            (None, None, None) => Ok(None),
+            (Some(certificate), Some(key), Some(client_ca)) => Ok(Some([certificate.clone(), key.clone(), client_ca.clone()])),
+            _ => Err(wrong("tls", "`tls-cert`, `tls-key` and `client-ca` belong together: give all three or none".into())),
+        }
+    }
+
+    /// Checks the limits.
+    ///
+    /// # Errors
+    /// If one is out of its range.
+    pub fn check(&self) -> Result<(), Error> {
+        let limits = [
+            ("max-exchanges", self.max_exchanges, 1..=1024),
+            ("max-waiting", self.max_waiting, 0..=65_536),
+            ("max-connections", self.max_connections, 1..=65_536),
+            ("drain-seconds", self.drain_seconds.into(), 0..=600),
+        ];
+        match limits.iter().find(|(_, value, range)| !range.contains(value)) {
+            Some((name, _, range)) => Err(wrong(name, format!("it is not from {} to {}", range.start(), range.end()))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn wrong(place: &str, reason: String) -> Error {
+    Error::Configuration { place: format!("server.{place}"), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_tls_belong_together() {
+        assert_eq!(Server::default().tls().unwrap(), None);
+        let some = Server { tls_cert: Some("c".into()), tls_key: Some("k".into()), ..Server::default() };
+        assert!(some.tls().unwrap_err().to_string().contains("all three or none"));
+        let all = Server { client_ca: Some("a".into()), ..some };
+        assert_eq!(all.tls().unwrap().unwrap()[2], PathBuf::from("a"));
+    }
+
+    #[test]
+    fn a_limit_outside_its_range_is_an_error() {
+        assert!(Server::default().check().is_ok());
+        for server in [Server { max_exchanges: 0, ..Server::default() }, Server { drain_seconds: 601, ..Server::default() }] {
+            assert!(server.check().unwrap_err().to_string().starts_with("server."));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What is counted, by way of the [`metrics`] facade: a program that installs no recorder pays next to nothing. `docs/server.md` lists it.
+
+use std::time::{Duration, Instant};
+
+use ocicrypt_kms_protocol::Operation;
+
+use crate::key_uri::Service;
+use crate::{Error, ErrorKind};
+
+/// Exchanges, by `operation`, `service` and `outcome`.
+pub(crate) const EXCHANGES: &str = "ocicrypt_kms_exchanges_total";
+/// How long exchanges take, in seconds, by `operation` and `service`.
+pub(crate) const EXCHANGE_SECONDS: &str = "ocicrypt_kms_exchange_duration_seconds";
+/// Exchanges that are under way.
+pub(crate) const IN_FLIGHT: &str = "ocicrypt_kms_exchanges_in_flight";
+/// Uses of lent keys, in seconds, by `operation`, `service` and `outcome`: one round trip to the KMS each, with its repetitions.
+pub(crate) const USE_SECONDS: &str = "ocicrypt_kms_key_use_duration_seconds";
+/// Exchanges that ended because the component broke its contract or its limits.
+pub(crate) const TRAPS: &str = "ocicrypt_kms_sandbox_failures_total";
+
+/// Requests to a KMS, repetitions among them, by `service` and `status` (of HTTP; `none` without an answer).
+#[cfg(feature = "http")]
+pub(crate) const REQUESTS: &str = "ocicrypt_kms_requests_total";
+/// Tokens and credentials that were asked for, by `service` and `outcome` (`ok`, `failed`).
+#[cfg(feature = "http")]
+pub(crate) const TOKENS: &str = "ocicrypt_kms_tokens_total";
+
+/// What becomes of an exchange. One that is dropped before it is finished was given up by its caller.
+pub(crate) struct Counted {
+    operation: Option<Operation>,
+    service: Option<Service>,
+    began: Instant,
+    outcome: &'static str,
+}
+
+impl Counted {
+    pub fn begin() -> Self {
+        metrics::gauge!(IN_FLIGHT).increment(1);
+        Self { operation: None, service: None, began: Instant::now(), outcome: "cancelled" }
+    }
+
+    /// Notes what was asked for, which the message says.
+    pub fn operation(&mut self, operation: Operation) {
+        self.operation = Some(operation);
+    }
+
+    /// Notes the outcome, and the service of the key that was opened last.
+    pub fn finish<T>(&mut self, service: Option<Service>, outcome: &Result<T, Error>) {
+        self.service = service;
+        self.outcome = name(outcome);
+        if matches!(outcome, Err(error) if error.kind() == ErrorKind::Component) {
+            metrics::counter!(TRAPS).increment(1);
+        }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let operation = self.operation.map_or("none", Operation::as_str);
+        let service = self.service.map_or("none", Service::as_str);
+        metrics::gauge!(IN_FLIGHT).decrement(1);
+        metrics::counter!(EXCHANGES, "operation" => operation, "service" => service, "outcome" => self.outcome).increment(1);
+        metrics::histogram!(EXCHANGE_SECONDS, "operation" => operation, "service" => service).record(self.began.elapsed());
+    }
+}
+
+/// One use of a lent key.
+pub(crate) fn key_use<T>(operation: Operation, service: Service, began: Instant, outcome: &Result<T, Error>) {
+    let labels = [("operation", operation.as_str()), ("service", service.as_str()), ("outcome", name(outcome))];
+    metrics::histogram!(USE_SECONDS, &labels).record(began.elapsed());
+}
+
+/// One HTTP request for a key with this URI.
+#[cfg(feature = "http")]
+pub(crate) fn request(key: &str, status: Option<u16>) {
+    let service = match key.split_once("://").map_or("", |(scheme, _)| scheme) {
+        "gcpkms" => "gcp",
+        "awskms" => "aws",
+        "azurekms" => "azure",
+        _ => "vault",
+    };
+    let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+    metrics::counter!(REQUESTS, "service" => service, "status" => status).increment(1);
+}
+
+/// One token that was asked for.
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault"))]
+pub(crate) fn token(service: Service, got: bool) {
+    let outcome = if got { "ok" } else { "failed" };
+    metrics::counter!(TOKENS, "service" => service.as_str(), "outcome" => outcome).increment(1);
+}
+
+/// The label of an outcome: `ok`, or the kind of failure.
+fn name<T>(outcome: &Result<T, Error>) -> &'static str {
+    outcome.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok")
+}
+
+/// What the metrics mean, for those who read them.
+#[cfg(feature = "server")]
+pub(crate) fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_counter!(EXCHANGES, "Exchanges that ended.");
+    describe_histogram!(EXCHANGE_SECONDS, Unit::Seconds, "How long exchanges took.");
+    describe_gauge!(IN_FLIGHT, "Exchanges that are under way.");
+    describe_histogram!(USE_SECONDS, Unit::Seconds, "How long uses of lent keys took, repetitions of a KMS call included.");
+    describe_counter!(TRAPS, "Exchanges that ended because the component broke its contract or its limits.");
+    #[cfg(feature = "http")]
+    describe_counter!(REQUESTS, "HTTP requests to a KMS, repetitions among them.");
+    #[cfg(feature = "http")]
+    describe_counter!(TOKENS, "Tokens and credentials that were asked for.");
+}

@@ -1,0 +1,124 @@
+//! One accepted connection: bytes in and out, and who is at the other end.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
+
+use crate::caller::Caller;
+
+/// How long a client may take until it has said what protocol it speaks; TLS has the same again.
+pub(super) const GREETING: Duration = Duration::from_secs(10);
+
+/// What bytes travel by.
+pub(super) enum Transport {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// One accepted connection.
+pub(super) struct Connection {
+    transport: Transport,
+    caller: Caller,
+    greeting: Option<Greeting>,
+    closed: Option<oneshot::Sender<()>>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// A client that connects and then is silent would hold its place for ever: neither HTTP/2 nor ttrpc pings before the first frame.
+struct Greeting {
+    missing: usize,
+    ends: Pin<Box<Sleep>>,
+}
+
+impl Connection {
+    /// `greeting` is how many bytes a client sends first whatever it wants; `place` is given back when the connection ends.
+    pub fn new(transport: Transport, caller: Caller, greeting: usize, place: OwnedSemaphorePermit) -> Self {
+        let greeting = Greeting { missing: greeting, ends: Box::pin(tokio::time::sleep(GREETING)) };
+        Self { transport, caller, greeting: Some(greeting), closed: None, _place: place }
+    }
+
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Resolves when the connection has been closed.
+    pub fn closed(&mut self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.closed = Some(sender);
+        receiver
+    }
+
+    fn transport(&mut self) -> Pin<&mut dyn Stream> {
+        match &mut self.transport {
+            Transport::Unix(stream) => Pin::new(stream),
+            Transport::Tcp(stream) => Pin::new(stream),
+            Transport::Tls(stream) => Pin::new(stream.as_mut()),
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.transport().poll_read(context, buffer)?.is_pending() {
+            if let Some(greeting) = &mut self.greeting {
+                ready!(greeting.ends.as_mut().poll(context));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            return Poll::Pending;
+        }
+        let read = buffer.filled().len() - before;
+        if let Some(greeting) = &mut self.greeting {
+            greeting.missing = greeting.missing.saturating_sub(read);
+            if greeting.missing == 0 {
+                self.greeting = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.transport().poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffers: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.transport().poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.transport {
+            Transport::Unix(stream) => stream.is_write_vectored(),
+            Transport::Tcp(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport().poll_shutdown(context)
+    }
+}
+
+impl tonic::transport::server::Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}

@@ -1,0 +1,65 @@
+//! What stands between a listener and a protocol: places for connections, TLS, and patience with a system that is out of descriptors.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::connection::{Connection, Transport};
+use super::listener::Acceptor;
+use super::tls::Tls;
+use crate::caller::Caller;
+
+/// How long accepting pauses when the system can't give another connection.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// Accepts one listener's connections.
+pub(super) struct Gate {
+    pub acceptor: Acceptor,
+    pub tls: Option<Arc<Tls>>,
+    /// How many bytes a client sends before anything else.
+    pub greeting: usize,
+    pub places: Arc<Semaphore>,
+    pub to: mpsc::Sender<Connection>,
+}
+
+impl Gate {
+    /// Accepts until the task is aborted. Greeting a client takes a task of its own, so that a slow one holds up nobody.
+    pub async fn accept(self) {
+        loop {
+            let place = self.places.clone().acquire_owned().await.expect("it is never closed");
+            match self.acceptor.accept().await {
+                Ok((transport, caller)) => {
+                    let (tls, to) = (self.tls.clone(), self.to.clone());
+                    tokio::spawn(greet(tls, transport, caller, self.greeting, place, to));
+                }
+                Err(error) => {
+                    tracing::warn!(listener = self.acceptor.name, %error, "a connection can't be accepted");
+                    tokio::time::sleep(EXHAUSTED).await;
+                }
+            }
+        }
+    }
+}
+
+async fn greet(
+    tls: Option<Arc<Tls>>,
+    transport: Transport,
+    caller: Caller,
+    greeting: usize,
+    place: OwnedSemaphorePermit,
+    to: mpsc::Sender<Connection>,
+) {
+    let (transport, caller) = match (tls, transport) {
+        (Some(tls), Transport::Tcp(stream)) => {
+            let from = stream.peer_addr().map_or_else(|error| error.to_string(), |address| address.to_string());
+            match tls.accept(stream).await {
+                Ok((stream, identity)) => (Transport::Tls(Box::new(stream)), Caller::Certificate(Box::new(identity))),
+                Err(error) => return tracing::info!(from, %error, "no TLS with a client"),
+            }
+        }
+        (_, transport) => (transport, caller),
+    };
+    // Nobody takes it any more when the server has stopped.
+    let _ = to.send(Connection::new(transport, caller, greeting, place)).await;
+}

@@ -1,0 +1,56 @@
+//! Metrics for Prometheus, and whether the server is up, on a listener of their own.
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::sync::watch;
+
+use crate::{Error, count};
+
+/// The bounds of the histograms' buckets, in seconds: a local key takes well under a millisecond, a KMS far away a second.
+const SECONDS: [f64; 13] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+/// The media type of Prometheus's text format.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What has been counted in this process.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Begins to count. Once per process: it takes the place of the [`metrics`] facade's recorder.
+    ///
+    /// # Errors
+    /// If another recorder is installed.
+    pub fn install() -> Result<Self, Error> {
+        let failed = |error: &dyn std::fmt::Display| Error::Internal { reason: format!("metrics can't be recorded: {error}") };
+        let builder = PrometheusBuilder::new();
+        let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS).map_err(|error| failed(&error))?;
+        let handle = builder.install_recorder().map_err(|error| failed(&error))?;
+        count::describe();
+        Ok(Self(handle))
+    }
+
+    fn text(&self) -> String {
+        self.0.run_upkeep();
+        self.0.render()
+    }
+}
+
+/// Serves `/metrics` and `/healthz` until `stop`.
+pub(super) async fn serve(metrics: Metrics, listener: tokio::net::TcpListener, mut stop: watch::Receiver<bool>) {
+    let text = move || {
+        let text = metrics.text();
+        async move { ([(CONTENT_TYPE, TEXT)], text) }
+    };
+    let health = stop.clone();
+    let healthy = move || {
+        let stopping = *health.borrow();
+        async move { if stopping { (axum::http::StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (axum::http::StatusCode::OK, "ok\n") } }
+    };
+    let routes = Router::new().route("/metrics", get(text)).route("/healthz", get(healthy));
+    let served = axum::serve(listener, routes).with_graceful_shutdown(async move { drop(stop.wait_for(|&stop| stop).await) });
+    if let Err(error) = served.await {
+        tracing::error!(%error, "metrics are not served any more");
+    }
+}

@@ -1,0 +1,198 @@
+//! The key provider as a service: gRPC and ttrpc, on Unix sockets and behind mutual TLS.
+//!
+//! A [`Server`] lends only the keys that its policy allows, whoever names them, and knows of each caller what the kernel (a Unix
+//! socket) or a certificate (TLS) says; see [`Caller`](crate::caller::Caller).
+
+mod address;
+mod admission;
+mod connection;
+mod exchanges;
+mod gate;
+mod grpc;
+mod listener;
+mod metrics;
+mod status;
+mod telemetry;
+mod tls;
+mod ttrpc;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+pub use self::address::{Address, AddressError};
+use self::exchanges::Exchanges;
+use self::gate::Gate;
+use self::listener::{Acceptor, Listener, Protocol};
+pub use self::metrics::Metrics;
+use self::tls::{Files, Tls};
+use crate::config;
+use crate::{Error, KeyProvider};
+
+/// The name of this provider where neither the configuration nor the message tells it: the original server's.
+pub const DEFAULT_NAME: &str = "grpc-keyprovider";
+/// The Unix socket that a server listens on which isn't told where to.
+pub const DEFAULT_SOCKET: &str = "/run/ocicrypt-kms/kms.sock";
+/// How many accepted connections may wait to be served.
+const BACKLOG: usize = 64;
+
+/// A server that listens and does not yet serve.
+pub struct Server {
+    provider: KeyProvider,
+    listeners: Vec<Listener>,
+    metrics: Option<(Metrics, std::net::TcpListener)>,
+    tls: Option<Arc<Tls>>,
+    limits: Limits,
+    control: watch::Sender<bool>,
+    reload: Arc<tokio::sync::Notify>,
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    exchanges: u32,
+    waiting: u32,
+    connections: u32,
+    drain: Duration,
+}
+
+/// Stops a server, and tells it to read files anew.
+#[derive(Clone)]
+pub struct Control {
+    stop: watch::Sender<bool>,
+    reload: Arc<tokio::sync::Notify>,
+}
+
+impl Control {
+    /// Accepts no more, waits for what is under way, and ends [`Server::serve`].
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Reads the files of TLS anew, even if they seem to be as before.
+    pub fn reload(&self) {
+        self.reload.notify_one();
+    }
+}
+
+impl Server {
+    /// Listens: on the sockets that systemd handed over, if there are any, else where `settings` say.
+    ///
+    /// # Errors
+    /// If a setting is wrong, a file of TLS can't be read, TCP would be served without TLS and nobody said that it may, or an address
+    /// can't be listened on.
+    pub fn bind(provider: KeyProvider, settings: &config::Server, metrics: Option<Metrics>) -> Result<Self, Error> {
+        settings.check()?;
+        let tls = settings.tls()?.map(|[certificate, key, client_ca]| Tls::load(Files { certificate, key, client_ca })).transpose()?;
+        let mut listeners = Listener::handed_over()?;
+        if listeners.is_empty() {
+            for address in addresses(settings)? {
+                if matches!(address, Address::Tcp { .. }) && tls.is_none() && !settings.insecure_tcp {
+                    return Err(open_to_all(&address.to_string()));
+                }
+                listeners.push(Listener::bind(&address, settings.group.as_deref())?);
+            }
+        }
+        if let Some(listener) = listeners.iter().find(|listener| listener.is_tcp() && tls.is_none() && !settings.insecure_tcp) {
+            return Err(open_to_all(&listener.name));
+        }
+        let metrics = match (metrics, &settings.metrics) {
+            (Some(metrics), Some(address)) => Some((metrics, listener::tcp(address)?)),
+            _ => None,
+        };
+        let limits = Limits {
+            exchanges: settings.max_exchanges,
+            waiting: settings.max_waiting,
+            connections: settings.max_connections,
+            drain: Duration::from_secs(settings.drain_seconds.into()),
+        };
+        Ok(Self { provider, listeners, metrics, tls: tls.map(Arc::new), limits, control: watch::channel(false).0, reload: Arc::default() })
+    }
+
+    /// Where it can be reached.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.listeners.iter().map(|listener| listener.name.as_str())
+    }
+
+    /// Where its metrics are.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<std::net::SocketAddr> {
+        self.metrics.as_ref().and_then(|(_, listener)| listener.local_addr().ok())
+    }
+
+    /// What stops it.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control { stop: self.control.clone(), reload: self.reload.clone() }
+    }
+
+    /// Serves until it is stopped, and then as long as exchanges are under way, up to the configured time.
+    ///
+    /// # Errors
+    /// If a socket can't be used.
+    pub async fn serve(self) -> Result<(), Error> {
+        let Self { provider, listeners, metrics, tls, limits, control, reload } = self;
+        let failed = |error: std::io::Error| Error::Internal { reason: format!("a socket can't be used: {error}") };
+        let exchanges = Arc::new(Exchanges::new(provider, limits.exchanges, limits.waiting));
+        let places = Arc::new(Semaphore::new(limits.connections as usize));
+        let (grpc, grpc_connections) = mpsc::channel(BACKLOG);
+        let (ttrpc, ttrpc_connections) = mpsc::channel(BACKLOG);
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            let (to, greeting) = match listener.protocol {
+                Protocol::Grpc => (grpc.clone(), grpc::PREFACE),
+                Protocol::Ttrpc => (ttrpc.clone(), ttrpc::HEADER),
+            };
+            let tls = tls.clone().filter(|_| listener.is_tcp());
+            let gate = Gate { acceptor: Acceptor::new(listener).map_err(failed)?, tls, greeting, places: places.clone(), to };
+            accepting.spawn(gate.accept());
+        }
+        let mut beside = JoinSet::new();
+        if let Some(tls) = tls {
+            beside.spawn(tls.keep_fresh(reload));
+        }
+        if let Some((metrics, listener)) = metrics {
+            beside.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, control.subscribe()));
+        }
+        let serving = async {
+            let mut stop = control.subscribe();
+            tokio::join!(
+                grpc::serve(exchanges.clone(), grpc_connections, stopped(&mut stop)),
+                ttrpc::serve(exchanges, ttrpc_connections, control.subscribe())
+            )
+            .0
+        };
+        let draining = async {
+            stopped(&mut control.subscribe()).await;
+            accepting.shutdown().await;
+            tokio::time::sleep(limits.drain).await;
+            tracing::warn!(seconds = limits.drain.as_secs(), "exchanges that were not done in time are given up");
+        };
+        tokio::select! {
+            served = serving => served,
+            () = draining => Ok(()),
+        }
+    }
+}
+
+fn addresses(settings: &config::Server) -> Result<Vec<Address>, Error> {
+    if settings.listen.is_empty() {
+        return Ok(vec![Address::Grpc(DEFAULT_SOCKET.into())]);
+    }
+    let parse = |text: &String| {
+        text.parse().map_err(|error: AddressError| Error::Configuration { place: "server.listen".into(), reason: error.to_string() })
+    };
+    settings.listen.iter().map(parse).collect()
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that nobody can stop it any more, because it has ended.
+    let _ = stop.wait_for(|&stop| stop).await;
+}
+
+fn open_to_all(address: &str) -> Error {
+    let reason = "without TLS anybody who reaches it could use the keys, on loopback too; give --tls-cert, --tls-key and --client-ca, \
+                  listen on a Unix socket, or allow it with --insecure-tcp";
+    Error::Configuration { place: address.to_owned(), reason: reason.into() }
+}

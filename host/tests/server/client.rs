@@ -1,0 +1,74 @@
+//! Clients in Rust: gRPC by tonic, ttrpc by its crate.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::messages::{annotation_of, opts_data_of};
+
+/// The message of the service, in both directions.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Protocol {
+    #[prost(bytes = "vec", tag = "1")]
+    pub message: Vec<u8>,
+}
+
+/// A runtime for clients.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A connection to a Unix socket.
+pub async fn connect(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+    let socket = socket.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://localhost").connect_with_connector(connector).await
+}
+
+/// One call of `WrapKey` or `UnWrapKey`.
+pub async fn call(channel: &Channel, method: &str, message: &[u8]) -> Result<Vec<u8>, tonic::Status> {
+    call_with(channel, method, tonic::Request::new(Protocol { message: message.to_vec() })).await
+}
+
+/// The same with a deadline.
+pub async fn call_within(channel: &Channel, message: &[u8], time: Duration) -> Result<Vec<u8>, tonic::Status> {
+    let mut request = tonic::Request::new(Protocol { message: message.to_vec() });
+    request.set_timeout(time);
+    call_with(channel, "WrapKey", request).await
+}
+
+pub async fn call_with(channel: &Channel, method: &str, request: tonic::Request<Protocol>) -> Result<Vec<u8>, tonic::Status> {
+    let mut grpc = tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(16 << 20);
+    grpc.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    let path = PathAndQuery::try_from(format!("/keyprovider.KeyProviderService/{method}")).unwrap();
+    let codec = tonic_prost::ProstCodec::<Protocol, Protocol>::default();
+    Ok(grpc.unary(request, path, codec).await?.into_inner().message)
+}
+
+/// Wraps, and checks that what comes back unwraps to the same.
+pub async fn both_ways(channel: &Channel, wrap: &[u8], unwrap: impl Fn(&[u8]) -> Vec<u8>, opts_data: &[u8]) -> Result<(), tonic::Status> {
+    let annotation = annotation_of(&call(channel, "WrapKey", wrap).await?);
+    let unwrapped = call(channel, "UnWrapKey", &unwrap(&annotation)).await?;
+    assert_eq!(opts_data_of(&unwrapped), opts_data);
+    Ok(())
+}
+
+/// One call by ttrpc.
+pub async fn ttrpc_call(client: &ttrpc::r#async::Client, method: &str, message: &[u8], time: Duration) -> Result<Vec<u8>, ttrpc::Error> {
+    use prost::Message as _;
+    let request = ttrpc::Request {
+        service: "keyprovider.KeyProviderService".into(),
+        method: method.into(),
+        payload: Protocol { message: message.to_vec() }.encode_to_vec(),
+        timeout_nano: i64::try_from(time.as_nanos()).unwrap(),
+        ..ttrpc::Request::default()
+    };
+    let response = client.request(request).await?;
+    Ok(Protocol::decode(response.payload.as_slice()).unwrap().message)
+}

@@ -1,0 +1,173 @@
+//! What goes wrong around a server: the KMS, the server itself, its descriptors, its clients.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ocicrypt_kms_fakes::gcp::FakeGcp;
+use tonic::Code;
+
+use crate::client::{both_ways, call, connect, runtime};
+use crate::limits::gcp_user;
+use crate::messages::{OPTS_DATA, unwrapping, wrapping};
+use crate::serving::{Serving, socket, user, user_with};
+
+const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
+const GCP: &[&str] = &["gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k"];
+const TEAM: &[&str] = &["local://team"];
+
+#[test]
+fn a_kms_that_dies_is_unavailable_until_it_is_back() {
+    let (fake, user) = gcp_user("deadline-seconds = 3\n");
+    let port = fake.address().port();
+    let _server = Serving::on_socket(&user);
+    runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        call(&channel, "WrapKey", &wrapping(GCP)).await.unwrap();
+        drop(fake);
+        let status = call(&channel, "WrapKey", &wrapping(GCP)).await.unwrap_err();
+        assert!(matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded), "{status}");
+        call(&channel, "WrapKey", &wrapping(TEAM)).await.unwrap();
+        let back = FakeGcp::start_on(port);
+        back.add_key(KEY);
+        both_ways(&channel, &wrapping(GCP), |annotation| unwrapping(&[], annotation), OPTS_DATA).await.unwrap();
+    });
+}
+
+#[test]
+fn a_server_that_is_killed_under_load_and_started_again_gives_no_wrong_answer() {
+    let user = user();
+    let path = socket(&user).0;
+    runtime().block_on(async {
+        for _ in 0..3 {
+            let mut server = Serving::on_socket(&user);
+            let load: Vec<_> = (0..4)
+                .map(|_| {
+                    let path = path.clone();
+                    tokio::spawn(async move {
+                        let Ok(channel) = connect(&path).await else { return 0 };
+                        for done in 0.. {
+                            // An answer is right, or there is none.
+                            let outcome = both_ways(&channel, &wrapping(TEAM), |annotation| unwrapping(&[], annotation), OPTS_DATA).await;
+                            if outcome.is_err() {
+                                return done;
+                            }
+                        }
+                        unreachable!()
+                    })
+                })
+                .collect();
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            server.signal("KILL");
+            assert!(!server.ended().success());
+            let mut done = 0;
+            for client in load {
+                done += client.await.unwrap();
+            }
+            assert!(done > 0);
+        }
+    });
+}
+
+#[test]
+fn a_server_without_descriptors_left_recovers_when_clients_go() {
+    let user = user();
+    let mut command = Command::new("prlimit");
+    let arguments = ["--nofile=48:48", env!("CARGO_BIN_EXE_ocicrypt-kms"), "serve", "--log-format", "json", "--listen", &socket(&user).1];
+    command.args(arguments);
+    let path = std::env::var_os("PATH").unwrap();
+    user.as_user(command.env("PATH", &path));
+    command.env("PATH", path);
+    let server = Serving::spawn(command);
+    let crowd: Vec<_> = (0..80).map(|_| UnixStream::connect(socket(&user).0).unwrap()).collect();
+    server.wait_for("a connection can't be accepted");
+    drop(crowd);
+    runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        call(&channel, "WrapKey", &wrapping(TEAM)).await.unwrap();
+    });
+}
+
+#[test]
+fn two_hundred_slow_clients_hold_up_nobody_and_are_sent_away() {
+    let user = user();
+    let server = Serving::on_socket(&user);
+    let path = socket(&user).0;
+    let mut slow: Vec<_> = (0..200).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    for (index, client) in slow.iter_mut().enumerate() {
+        // Half of them say nothing at all, the others begin and stop.
+        client.write_all(&b"PRI * HTTP"[..(index % 2) * 10]).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    }
+    runtime().block_on(async {
+        let channel = connect(&path).await.unwrap();
+        let begun = Instant::now();
+        both_ways(&channel, &wrapping(TEAM), |annotation| unwrapping(&[], annotation), OPTS_DATA).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    });
+    for client in &mut slow {
+        // The server closes the connection: the end of the stream, or a reset.
+        let mut rest = Vec::new();
+        match client.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+        }
+    }
+    drop(server);
+}
+
+#[test]
+fn bytes_that_are_no_protocol_end_the_connection_and_nothing_else() {
+    let user = user_with("");
+    let ttrpc = user.home().join("ttrpc.sock");
+    let _server = Serving::start(&user, &["--listen", &socket(&user).1, "--listen", &format!("ttrpc+unix://{}", ttrpc.display())]);
+    for path in [&socket(&user).0, &ttrpc] {
+        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], &[0; 64]] {
+            let mut client = UnixStream::connect(path).unwrap();
+            let _ = client.write_all(garbage);
+            drop(client);
+        }
+    }
+    runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        call(&channel, "WrapKey", &wrapping(TEAM)).await.unwrap();
+    });
+}
+
+/// Bounded so that the test is quick; `OCICRYPT_KMS_EXCHANGES=200000` makes it long.
+#[test]
+fn memory_does_not_grow_with_the_number_of_exchanges() {
+    let exchanges: u64 = std::env::var("OCICRYPT_KMS_EXCHANGES").map_or(8_000, |number| number.parse().unwrap());
+    let user = user_with("[server]\nlog-level = \"error\"\n");
+    let server = Serving::on_socket(&user);
+    let path = socket(&user).0;
+    let run = |exchanges: u64| {
+        let path = &path;
+        async move {
+            let clients: Vec<_> = (0..8)
+                .map(|_| {
+                    let path = path.clone();
+                    tokio::spawn(async move {
+                        // A connection for each hundred, as Go's clients have one for each.
+                        for _ in 0..exchanges.div_ceil(2 * 8 * 100) {
+                            let channel = connect(&path).await.unwrap();
+                            for _ in 0..100 {
+                                both_ways(&channel, &wrapping(TEAM), |annotation| unwrapping(&[], annotation), OPTS_DATA).await.unwrap();
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for client in clients {
+                client.await.unwrap();
+            }
+        }
+    };
+    let runtime = runtime();
+    runtime.block_on(run(exchanges / 4));
+    let before = server.memory("VmRSS");
+    runtime.block_on(run(exchanges));
+    let after = server.memory("VmRSS");
+    assert!(after < before + 4096, "{before} KiB before, {after} KiB after {exchanges} exchanges");
+}

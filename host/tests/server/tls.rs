@@ -1,0 +1,121 @@
+//! Mutual TLS: who gets in, who they are, and certificates that are replaced while the server runs.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use crate::certificates::{Authority, Issued};
+use crate::client::{call, runtime};
+use crate::messages::wrapping;
+use crate::program::Program;
+use crate::serving::{Serving, user};
+
+const TEAM: &[&str] = &["local://team"];
+
+/// A server for `localhost` on TCP, whose certificates come from `authority`, as must its clients'.
+fn serve(user: &Program, authority: &Authority) -> Serving {
+    let (certificate, key) = authority.server("localhost").write(user.home(), "server");
+    let ca = user.write("ca.pem", authority.certificate());
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let files = [text(&certificate), text(&key), text(&ca)];
+    Serving::start(user, &["--listen", "tcp://localhost:0", "--tls-cert", &files[0], "--tls-key", &files[1], "--client-ca", &files[2]])
+}
+
+/// A connection of a client that trusts this authority, with this certificate.
+async fn connect(server: &Serving, trusted: &Authority, client: Option<&Issued>) -> Result<Channel, tonic::transport::Error> {
+    let port = server.addresses[0].rsplit_once(':').unwrap().1;
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted.certificate())).domain_name("localhost");
+    let tls = match client {
+        Some(client) => tls.identity(Identity::from_pem(&client.certificate, &client.key)),
+        None => tls,
+    };
+    Endpoint::from_shared(format!("https://localhost:{port}")).unwrap().tls_config(tls)?.connect().await
+}
+
+async fn wrap(server: &Serving, trusted: &Authority, client: Option<&Issued>) -> Result<Vec<u8>, String> {
+    let channel = connect(server, trusted, client).await.map_err(|error| format!("{error:?}"))?;
+    call(&channel, "WrapKey", &wrapping(TEAM)).await.map_err(|status| status.to_string())
+}
+
+#[test]
+fn a_client_is_known_by_the_names_in_its_certificate() {
+    let (user, authority) = (user(), Authority::new("ca"));
+    let server = serve(&user, &authority);
+    let named = [
+        ("spiffe://example/ns/build", authority.client("build", &["spiffe://example/ns/build"])),
+        ("subject:CN=node", authority.client("node", &[])),
+        // Two URIs are no SPIFFE id.
+        ("subject:CN=two", authority.client("two", &["spiffe://example/a", "spiffe://example/b"])),
+    ];
+    for (name, client) in &named {
+        runtime().block_on(wrap(&server, &authority, Some(client))).unwrap();
+        server.wait_until(name, |line| line["message"] == "done" && line["caller"] == *name);
+    }
+}
+
+#[test]
+fn a_client_without_a_certificate_of_the_right_authority_does_not_get_in() {
+    let (user, authority, other) = (user(), Authority::new("ca"), Authority::new("other"));
+    let server = serve(&user, &authority);
+    runtime().block_on(async {
+        let error = wrap(&server, &authority, None).await.unwrap_err();
+        assert!(error.contains("CertificateRequired") || error.contains("BrokenPipe") || error.contains("transport"), "{error}");
+        wrap(&server, &authority, Some(&other.client("node", &[]))).await.unwrap_err();
+        // A server's certificate is no client's.
+        wrap(&server, &authority, Some(&authority.server("node"))).await.unwrap_err();
+        wrap(&server, &authority, Some(&authority.client("node", &[]))).await.unwrap();
+    });
+    assert_eq!(server.logged().iter().filter(|line| line["message"] == "done").count(), 1);
+    assert!(server.logged().iter().filter(|line| line["message"] == "no TLS with a client").count() >= 3);
+}
+
+#[test]
+fn certificates_are_replaced_under_load_without_a_failure() {
+    let (user, old, new) = (user(), Authority::new("old"), Authority::new("new"));
+    let server = serve(&user, &old);
+    let client = old.client("node", &[]);
+    let (replaced, exchanges) = (AtomicBool::new(false), AtomicUsize::new(0));
+    runtime().block_on(async {
+        let standing = connect(&server, &old, Some(&client)).await.unwrap();
+        let load = async {
+            while !replaced.load(Ordering::Relaxed) {
+                call(&standing, "WrapKey", &wrapping(TEAM)).await.unwrap();
+                wrap(&server, &old, Some(&client)).await.unwrap();
+                exchanges.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let replacing = async {
+            for _ in 0..3 {
+                old.server("localhost").write(user.home(), "server");
+                tokio::time::sleep(Duration::from_millis(2500)).await;
+            }
+            replaced.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(load, replacing);
+        assert!(exchanges.load(Ordering::Relaxed) > 10);
+
+        // Another authority for server and clients: who has a connection keeps it, who comes anew must be of the new one.
+        user.write("ca.pem", new.certificate());
+        new.server("localhost").write(user.home(), "server");
+        server.signal("HUP");
+        let renewed = || server.logged().iter().filter(|line| line["message"] == "new connections get the new certificates").count();
+        while wrap(&server, &new, Some(&new.client("node", &[]))).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(renewed() >= 2);
+        wrap(&server, &new, Some(&client)).await.unwrap_err();
+        call(&standing, "WrapKey", &wrapping(TEAM)).await.unwrap();
+    });
+}
+
+#[test]
+fn files_that_do_not_fit_together_leave_the_old_ones_in_place() {
+    let (user, authority) = (user(), Authority::new("ca"));
+    let server = serve(&user, &authority);
+    user.write("server.key", authority.server("localhost").key);
+    let line = server.wait_for("the certificates stay as they were");
+    assert!(line["error"].as_str().unwrap().contains("server.crt"), "{line}");
+    runtime().block_on(wrap(&server, &authority, Some(&authority.client("node", &[])))).unwrap();
+}
