@@ -8,7 +8,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::super::http::{Answer, Call, Http};
+use super::super::http::{Answer, Call, Http, below};
 use super::credentials::Token;
 use super::settings::Settings;
 use crate::Error;
@@ -58,9 +58,7 @@ impl Server {
     }
 
     pub async fn post(&self, token: Option<&Token>, post: Post<'_>) -> Result<Answer, Error> {
-        let mut url = self.address.clone()?;
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}/v1/{}", post.path));
+        let url = below(self.address.as_ref().map_err(Clone::clone)?, &format!("v1/{}", post.path));
         let mut headers = HeaderMap::from_iter([(REQUEST, HeaderValue::from_static("true"))]);
         headers.extend(self.namespace.clone()?.map(|namespace| (NAMESPACE, namespace)));
         headers.extend(token.map(|token| (TOKEN, token.header())));
