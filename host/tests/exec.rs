@@ -94,7 +94,7 @@ fn malformed_messages_are_refused_with_a_line_that_says_what_is_wrong() {
         (keywrap(&[], OPTS_DATA), 2, "no key to wrap with was named"),
         (wrap_for(&["local://../x"]), 2, "`..` path segment"),
         (wrap_for(&["gcpkm://projects/p"]), 2, "is not the scheme of a key URI"),
-        (wrap_for(&["hashivault://transit/k"]), 2, "no address is known; set VAULT_ADDR"),
+        (wrap_for(&["hashivault://transit/k"]), 2, "hashivault://transit/k: no address of its server is known; set VAULT_ADDR"),
         (wrap_for(&["local://team?context=x"]), 2, "context"),
         (unwrap(b"not JSON"), 2, "the annotation is malformed: it is not JSON"),
         (unwrap(br#"{"key_url":"local://team","wrapped_key":"*","wrap_type":"JWE"}"#), 2, "no base64"),
