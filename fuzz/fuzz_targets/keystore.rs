@@ -36,7 +36,7 @@ fn check_rotated(keystore: &Keystore, versions: &[Jwk]) {
     for (version, kept) in versions.iter().zip(&rotated[added..]) {
         assert!(version.write() == kept.write());
     }
-    if let Some(public) = write_public_set(versions, |version| version.kid.clone()) {
+    if let Some(public) = write_public_set(versions) {
         check_public(keystore, &public, versions.len());
     }
 }

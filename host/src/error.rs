@@ -131,6 +131,16 @@ pub enum Error {
         /// What was tried, and what came of it.
         reason: String,
     },
+    /// No credentials for the KMS could be got in time.
+    #[error("{key}: {reason}")]
+    NoCredentials {
+        /// The key's URI.
+        key: String,
+        /// Where they were looked for, and what came of it.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
     /// The KMS answered that it can't serve now, however often it was asked.
     #[error("{key}: the KMS answered {status} {message}, however often it was asked in the time there was")]
     Busy {
@@ -203,7 +213,7 @@ impl Error {
             Self::NoMatchingKey { .. } => ErrorKind::NoMatchingKey,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Kms { .. } => ErrorKind::Kms,
-            Self::Unavailable { .. } | Self::Busy { .. } => ErrorKind::Unavailable,
+            Self::Unavailable { .. } | Self::NoCredentials { .. } | Self::Busy { .. } => ErrorKind::Unavailable,
             Self::Corrupt { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
             // Where one of several may yet work, trying again is worth it.
             Self::AllFailed(errors) if errors.iter().any(|error| error.kind() == ErrorKind::Unavailable) => ErrorKind::Unavailable,
@@ -217,9 +227,11 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Cow<'_, str> {
         match self {
-            Self::InvalidInput { hint, .. } | Self::NoMatchingKey { hint, .. } | Self::Denied { hint, .. } | Self::Kms { hint, .. } => {
-                Cow::Borrowed(hint)
-            }
+            Self::InvalidInput { hint, .. }
+            | Self::NoMatchingKey { hint, .. }
+            | Self::Denied { hint, .. }
+            | Self::Kms { hint, .. }
+            | Self::NoCredentials { hint, .. } => Cow::Borrowed(hint),
             Self::KeyUri(error) => Cow::Owned(error.hint()),
             Self::Unavailable { .. } => Cow::Borrowed("check the network and the service's address, then try again"),
             Self::Busy { status: 400..=499, .. } => Cow::Borrowed("try again later; if it stays so, raise the quota of requests"),

@@ -94,7 +94,7 @@ fn malformed_messages_are_refused_with_a_line_that_says_what_is_wrong() {
         (keywrap(&[], OPTS_DATA), 2, "no key to wrap with was named"),
         (wrap_for(&["local://../x"]), 2, "`..` path segment"),
         (wrap_for(&["gcpkm://projects/p"]), 2, "is not the scheme of a key URI"),
-        (wrap_for(&["hashivault://transit/k"]), 2, "no address is known; set VAULT_ADDR"),
+        (wrap_for(&["hashivault://transit/k"]), 2, "hashivault://transit/k: no address of its server is known; set VAULT_ADDR"),
         (wrap_for(&["local://team?context=x"]), 2, "context"),
         (unwrap(b"not JSON"), 2, "the annotation is malformed: it is not JSON"),
         (unwrap(br#"{"key_url":"local://team","wrapped_key":"*","wrap_type":"JWE"}"#), 2, "no base64"),
@@ -290,6 +290,18 @@ fn keygen_refuses_what_is_no_name_and_never_overwrites() {
 }
 
 #[test]
+fn arguments_that_can_not_be_used_are_told_with_those_that_can() {
+    let home = Home::new(&[]);
+    let (code, line) = home.refused(&["keygen", "--algorithm", "RSA", "team"], b"");
+    assert!(
+        code == 2 && line.starts_with("invalid value 'RSA' for '--algorithm <ALGORITHM>' [possible values: A256KW, RSA-OAEP-256"),
+        "{line}"
+    );
+    let (code, line) = home.refused(&["public"], b"");
+    assert!(code == 2 && line.starts_with("the following required arguments were not provided: <NAME>; see"), "{line}");
+}
+
+#[test]
 fn doctor_says_what_is_wrong_and_tries_a_key() {
     let home = Home::new(&["team"]);
     let output = home.run(&["doctor", "local://team"], b"");
@@ -298,7 +310,25 @@ fn doctor_says_what_is_wrong_and_tries_a_key() {
     assert!(text.contains("PROBLEM ocicrypt.json: OCICRYPT_KEYPROVIDER_CONFIG is not set"), "{text}");
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(home.run(&["doctor", "local://absent"], b"").stdout).unwrap();
-    assert!(text.contains("PROBLEM local://absent: local://absent: there is no such key"), "{text}");
+    assert!(text.contains("PROBLEM local://absent: there is no such key"), "{text}");
+}
+
+#[test]
+fn doctor_tells_what_is_wrong_with_the_configuration_once_and_as_such() {
+    let home = Home::new(&[]);
+    for (config, says) in [
+        ("keys = ['local://te*']", "keys: `local://te*`: a `*` may stand only at the end"),
+        ("kees = []", "line 1: unknown field `kees`"),
+        ("default-recipients = ['ftp://k']", "default-recipients: `ftp` is not the scheme of a key URI"),
+    ] {
+        let file = home.0.write("config.toml", config);
+        for key in [None, Some("local://team")] {
+            let arguments: Vec<_> = ["--config", file.to_str().unwrap(), "doctor"].into_iter().chain(key).collect();
+            let text = String::from_utf8(home.run(&arguments, b"").stdout).unwrap();
+            let lines: Vec<_> = text.lines().filter(|line| line.contains(says)).collect();
+            assert!(matches!(lines[..], [line] if line.starts_with("PROBLEM configuration: ")), "{text}");
+        }
+    }
 }
 
 #[test]

@@ -42,25 +42,34 @@ impl Report {
 impl Doctor {
     pub(super) fn run(self, options: Options) -> Result<ExitCode, Error> {
         let mut report = Report::default();
-        let config = options.config();
-        report.add("configuration", config.as_ref().map(|_| "it reads".into()).map_err(Error::line));
-        let name = options.provider.clone().or_else(|| config.as_ref().ok()?.provider.clone());
+        let config = options.config().ok();
+        let name = options.provider.clone().or_else(|| config.as_ref()?.provider.clone());
         let name = name.unwrap_or_else(|| DEFAULT_NAME.into());
-        let folder = config.as_ref().ok().and_then(|config| config.keystore.clone());
-        report.add("local keystore", keystore(folder.as_deref()));
-        report.add("ocicrypt.json", ocicrypt_json(&name));
         let provider = options.provider().and_then(|builder| builder.name(Some(name.clone())).build());
-        let (what, tried) = match &self.key_uri {
-            None => ("sandbox", provider.map(|_| "the component loads")),
-            Some(uri) => {
-                let tried = provider.and_then(|provider| block_on(try_key(&provider, &name, uri))?);
-                (uri.as_str(), tried)
-            }
+        let (configuration, provider) = match provider {
+            Err(error @ Error::Configuration { .. }) => (Err(error.line()), None),
+            provider => (Ok("it can be used".into()), Some(provider)),
         };
-        report.add(what, tried.map(str::to_owned).map_err(|error| error.line()));
+        report.add("configuration", configuration);
+        report.add("local keystore", keystore(config.and_then(|config| config.keystore).as_deref()));
+        report.add("ocicrypt.json", ocicrypt_json(&name));
+        match (provider, &self.key_uri) {
+            // Without a configuration there is nothing to try.
+            (None, _) => {}
+            (Some(provider), None) => report.add("sandbox", provider.map(|_| "the component loads".into()).map_err(|error| error.line())),
+            (Some(provider), Some(uri)) => {
+                let tried = provider.and_then(|provider| block_on(try_key(&provider, &name, uri))?);
+                report.add(uri, tried.map(str::to_owned).map_err(|error| without(uri, error.line())));
+            }
+        }
         print(report.text.as_bytes())?;
         Ok(if report.problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// A line about a key without the key, whose name stands before it already.
+fn without(uri: &str, line: String) -> String {
+    line.strip_prefix(uri).and_then(|rest| rest.strip_prefix(": ")).map(str::to_owned).unwrap_or(line)
 }
 
 fn keystore(configured: Option<&Path>) -> Result<String, String> {

@@ -92,7 +92,9 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
-    let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    // The first paragraph: what is wrong, and below it what would be right.
+    let what = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let what = what.trim_start_matches("error: ");
     let _ = writeln!(std::io::stderr(), "ocicrypt-kms: {}; see `ocicrypt-kms --help`", printable(what, 512));
     ExitCode::from(ErrorKind::InvalidInput.exit_code())
 }

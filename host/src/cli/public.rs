@@ -1,6 +1,7 @@
 //! `ocicrypt-kms public NAME`: prints the public half of a local key, for machines that wrap and must not unwrap.
 
 use ocicrypt_kms::Error;
+use ocicrypt_kms::kms::keystore::write_public_set;
 
 use super::keygen::LocalName;
 use super::{Options, print};
@@ -15,20 +16,11 @@ impl Public {
     pub(super) fn run(self, options: &Options) -> Result<(), Error> {
         let key = LocalName::parse(&self.name)?;
         let versions = key.versions(options)?;
-        let set = ocicrypt_kms::kms::keystore::write_public_set(&versions, version);
+        let set = write_public_set(&versions);
         let set = set.ok_or_else(|| Error::InvalidInput {
             reason: format!("{}: the key is symmetric and has no public half; who can wrap with it can unwrap", key.uri),
             hint: "make a key of another name with `ocicrypt-kms keygen --algorithm ECDH-ES+A256KW NAME`".into(),
         })?;
         print(set.as_bytes())
     }
-}
-
-#[cfg(feature = "asymmetric")]
-use ocicrypt_kms::kms::public_key::version;
-
-/// Without a hash there are no thumbprints.
-#[cfg(not(feature = "asymmetric"))]
-fn version(jwk: &ocicrypt_kms::kms::keystore::Jwk) -> Option<String> {
-    jwk.kid.clone()
 }

@@ -27,7 +27,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use self::credentials::Credentials;
-use super::http::{Answer, Call, Http, parse_endpoint};
+use super::http::{Answer, Call, Http, below, parse_endpoint};
 use super::{Header, KeyService, KeyWrap, OpenKey, WrappedKey};
 use crate::error::printable;
 use crate::key_uri::{Algorithm, AzureKey, Key, KeyUri};
@@ -155,9 +155,7 @@ impl WrappingKey {
             Operation::Unwrap => "unwrapkey",
         };
         let version = version.map(|version| format!("/{version}")).unwrap_or_default();
-        let mut url = self.base.clone();
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}/keys/{}{version}/{verb}", self.name.key));
+        let mut url = below(&self.base, &format!("keys/{}{version}/{verb}", self.name.key));
         url.set_query(Some(&format!("api-version={API_VERSION}")));
         url
     }

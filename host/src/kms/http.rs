@@ -274,9 +274,29 @@ pub fn parse_endpoint(text: &str) -> Result<Url, String> {
     }
 }
 
+/// The address of `path` at a service whose address may have a path of its own, which stays in front.
+#[must_use]
+pub fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_of_the_address_stays_in_front() {
+        for (base, whole) in [
+            ("https://kms.example", "https://kms.example/v1/k:encrypt"),
+            ("https://kms.example/", "https://kms.example/v1/k:encrypt"),
+            ("https://kms.example/base", "https://kms.example/base/v1/k:encrypt"),
+            ("https://kms.example/base/", "https://kms.example/base/v1/k:encrypt"),
+        ] {
+            assert_eq!(below(&Url::parse(base).unwrap(), "v1/k:encrypt").as_str(), whole);
+        }
+    }
 
     #[test]
     fn plain_http_is_allowed_only_to_loopback() {

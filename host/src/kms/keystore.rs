@@ -231,10 +231,10 @@ fn write_set(key: &[u8], older: &[u8]) -> Zeroizing<Vec<u8>> {
     set
 }
 
-/// The public halves of these versions as a JWK set; `None` if they have none. `kid` gives each one's version.
+/// The public halves of these versions as a JWK set; `None` if they have none.
 #[must_use]
-pub fn write_public_set(versions: &[Jwk], kid: impl Fn(&Jwk) -> Option<String>) -> Option<String> {
-    let public = versions.iter().map(|version| version.write_public(&kid(version)?)).collect::<Option<Vec<_>>>()?;
+pub fn write_public_set(versions: &[Jwk]) -> Option<String> {
+    let public = versions.iter().map(|jwk| jwk.write_public(&jwk.version()?)).collect::<Option<Vec<_>>>()?;
     Some(format!("{{\"keys\":[\n  {}\n]}}\n", public.join(",\n  ")))
 }
 

@@ -14,7 +14,7 @@ use super::keystore::{Jwk, Keystore, Material};
 #[cfg(feature = "post-quantum")]
 use super::public_key::hpke;
 #[cfg(feature = "asymmetric")]
-use super::public_key::{self, Failure, agreement, rsa};
+use super::public_key::{Failure, agreement, rsa};
 use super::{Header, KeyService, KeyWrap, OpenKey, WrappedKey};
 use crate::Error;
 use crate::key_uri::{Algorithm, Key, KeyUri};
@@ -103,13 +103,13 @@ impl KeyWrap for LocalKey {
             #[cfg(not(all(feature = "asymmetric", feature = "post-quantum")))]
             _ => return Err(self.corrupt()),
         };
-        let kid = version(current).map(|kid| ("kid".to_owned(), serde_json::Value::from(kid).to_string()));
+        let kid = current.version().map(|kid| ("kid".to_owned(), serde_json::Value::from(kid).to_string()));
         Ok(WrappedKey { encrypted_key, header: kid.into_iter().chain(member).collect() })
     }
 
     async fn unwrap(&self, encrypted_key: &[u8], header: &Header) -> Result<Zeroizing<Vec<u8>>, Error> {
         // `kid` selects among the versions of this key; it comes with the image and can do no more.
-        let selected = |candidate: &&Jwk| header.kid.is_none() || header.kid == version(candidate);
+        let selected = |candidate: &&Jwk| header.kid.is_none() || header.kid == candidate.version();
         let mut candidates = self.versions.iter().filter(selected).peekable();
         if candidates.peek().is_none() {
             return Err(self.no_version(header.kid.as_deref().unwrap_or_default()));
@@ -124,14 +124,6 @@ impl KeyWrap for LocalKey {
         }
         Err(error.unwrap_or_else(|| self.corrupt()))
     }
-}
-
-/// The version that a key is, as headers say it.
-fn version(jwk: &Jwk) -> Option<String> {
-    #[cfg(feature = "asymmetric")]
-    return public_key::version(jwk);
-    #[cfg(not(feature = "asymmetric"))]
-    return jwk.kid.clone();
 }
 
 fn key_wrap(key: &[u8; 32]) -> KwAes256 {

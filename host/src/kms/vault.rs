@@ -48,7 +48,7 @@ impl Vault {
 #[must_use]
 pub fn host(environment: &Environment, config: &config::Vault) -> Option<String> {
     let settings = Settings { flavour: VaultFlavour::HashiVault, environment, config };
-    settings.address().ok()?.host_str().map(str::to_owned)
+    settings.address().ok()??.host_str().map(str::to_owned)
 }
 
 #[async_trait]
@@ -59,7 +59,7 @@ impl KeyService for Vault {
             VaultFlavour::OpenBao => &self.openbao,
             VaultFlavour::HashiVault => &self.hashivault,
         };
-        session.check()?;
+        session.check(uri.canonical())?;
         let transit = Transit { session: session.clone(), uri: uri.canonical().to_owned(), name: name.clone(), deadline };
         match uri.algorithm() {
             None => Ok(OpenKey::Cipher(Box::new(AeadKey::new(transit, uri.context())))),

@@ -169,7 +169,7 @@ fn a_token_of_the_environment_comes_before_one_in_a_file_and_that_before_the_use
     User::of(&bao, &[home, ("VAULT_TOKEN", ROOT)], &configured).uses(KEY);
     User::of(&bao, &[home, ("VAULT_TOKEN", "not-a-token"), ("BAO_TOKEN", ROOT)], &configured).uses(KEY);
     let line = User::of(&bao, &[home], &configured).keeps_secret("not-a-token-of").try_wrap(KEY).unwrap_err().line();
-    assert!(line.contains("403 Forbidden") && line.contains("also answers so when the token has expired"), "{line}");
+    assert!(line.contains("403 Forbidden") && line.contains("that the token has not expired"), "{line}");
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_refusal_that_no_login_helps_does_not_cost_the_token() {
     let user = User::of(&bao, &[], &config);
     user.uses(KEY);
     let line = user.try_wrap("openbao://transit/forbidden").unwrap_err().line();
-    assert!(line.contains("403 Forbidden: permission denied; give the token a policy"), "{line}");
+    assert!(line.contains("403 Forbidden: permission denied; check that the mount"), "{line}");
     user.uses(KEY);
 }
 

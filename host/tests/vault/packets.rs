@@ -72,7 +72,10 @@ fn an_exchange_is_one_request_that_holds_what_is_needed_and_nothing_else() {
     let paths: Vec<_> = requests.iter().map(|request| request.path.as_str()).collect();
     assert_eq!(paths, ["/v1/team/transit/encrypt/k", "/v1/team/transit/decrypt/k"]);
     let associated_data = bytes::encode(br#"{"a":"1"}"#);
-    assert_eq!(requests[0].body, json!({"plaintext": bytes::encode(OPTS_DATA), "associated_data": associated_data}));
+    assert_eq!(
+        requests[0].body,
+        json!({"plaintext": bytes::encode(OPTS_DATA), "type": "none-the-key-must-exist", "associated_data": associated_data})
+    );
     assert_eq!(requests[1].body, json!({"ciphertext": wrapped(&annotation), "associated_data": associated_data}));
     for request in requests {
         for header in

@@ -25,7 +25,7 @@ fn a_token_that_may_only_encrypt_is_told_the_policy_that_decrypting_needs() {
     let builder = User::with_token(&bao, &bao.token(encrypts));
     let annotation = builder.wrap(KEY);
     let refused = line(builder.try_unwrap(KEY, &annotation), ErrorKind::Kms);
-    assert!(refused.starts_with(&format!("{KEY}: the KMS answered 403 Forbidden: permission denied; give the token")), "{refused}");
+    assert!(refused.starts_with(&format!("{KEY}: the KMS answered 403 Forbidden: permission denied; check that the mount")), "{refused}");
     assert_eq!(policy_in(&refused), "path \"transit/decrypt/k\" { capabilities = [\"update\"] }");
     let node = User::with_token(&bao, &bao.token(policy_in(&refused)));
     assert_eq!(node.unwrap(KEY, &annotation), OPTS_DATA, "the policy is enough");
@@ -34,22 +34,43 @@ fn a_token_that_may_only_encrypt_is_told_the_policy_that_decrypting_needs() {
 }
 
 #[test]
-fn a_missing_key_is_refused_and_not_created() {
+fn a_missing_key_is_refused_and_not_created_whatever_the_token_may_do() {
     let bao = Bao::start();
-    let policy = "path \"transit/+/missing\" { capabilities = [\"update\"] }";
-    let user = User::with_token(&bao, &bao.token(policy));
-    let uri = "openbao://transit/missing";
-    let refused = line(user.try_wrap(uri), ErrorKind::Kms);
-    assert!(refused.contains("or when the key is missing (then create it: bao write -f transit/keys/missing)"), "{refused}");
-    assert!(!bao.run(&["list", "transit/keys"]).contains("missing"));
-    let refused = line(user.try_unwrap(uri, &packet(uri, "AES", "vault:v1:AAAA")), ErrorKind::Kms);
-    assert!(refused.contains("check the key's name, or create it: bao write -f transit/keys/missing"), "{refused}");
+    let token = |capabilities| bao.token(&format!("path \"transit/+/missing\" {{ capabilities = [{capabilities}] }}"));
+    let create = "check the key's name, or create it: bao write -f transit/keys/missing";
+    for (token, says) in [
+        (token("\"update\""), "the key missing exist (a key that is missing: bao write -f transit/keys/missing)"),
+        (token("\"create\", \"update\""), create),
+        (ROOT.to_owned(), create),
+    ] {
+        let user = User::with_token(&bao, &token);
+        for uri in
+            ["openbao://transit/missing", "openbao://transit/missing?context_a=1", "openbao://transit/missing?algorithm=RSA-OAEP-256"]
+        {
+            let refused = line(user.try_wrap(uri), ErrorKind::Kms);
+            assert!(refused.contains(says), "{refused}");
+        }
+        let uri = "openbao://transit/missing";
+        let refused = line(user.try_unwrap(uri, &packet(uri, "AES", "vault:v1:AAAA")), ErrorKind::Kms);
+        assert!(refused.contains(create), "{refused}");
+        assert!(!bao.run(&["list", "transit/keys"]).contains("missing"));
+    }
 }
 
 #[test]
-fn a_missing_mount_is_told() {
-    let refused = line(User::root(&Bao::start()).try_wrap("openbao://transit/elsewhere/k"), ErrorKind::Kms);
+fn a_missing_mount_is_told_and_a_token_that_may_not_see_mounts_is_told_to_check() {
+    let bao = Bao::start();
+    let uri = "openbao://transit/elsewhere/k";
+    let refused = line(User::root(&bao).try_wrap(uri), ErrorKind::Kms);
     assert!(refused.contains("404 Not Found") && refused.contains("a transit engine is mounted at transit/elsewhere/"), "{refused}");
+    let user = User::with_token(&bao, &bao.token("path \"transit/encrypt/k\" { capabilities = [\"update\"] }"));
+    for refused in [user.try_wrap(uri), user.try_unwrap(uri, &packet(uri, "AES", "vault:v1:AAAA"))] {
+        let refused = line(refused, ErrorKind::Kms);
+        assert!(
+            refused.contains("403 Forbidden: permission denied; check that the mount transit/elsewhere/ and the key k exist"),
+            "{refused}"
+        );
+    }
 }
 
 #[test]
@@ -150,7 +171,7 @@ fn settings_that_can_not_be_used_are_told_with_their_place() {
     // Variables, the configuration, and what the line says.
     type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
     let table: &[Case<'_>] = &[
-        (&[], "", "set BAO_ADDR, or `address` below `[vault]`"),
+        (&[], "", "openbao://transit/k: no address of its server is known; set BAO_ADDR, or `address` below `[vault]`"),
         (&[("VAULT_ADDR", "http://vault.example")], "", "VAULT_ADDR: `http://vault.example` is plain http"),
         (&[], "[vault]\naddress = 'vault.example'", "vault.address: "),
         (&[("BAO_ADDR", "https://127.0.0.1:1"), ("BAO_NAMESPACE", "a\nb")], "", "BAO_NAMESPACE: "),

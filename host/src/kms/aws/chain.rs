@@ -33,8 +33,7 @@ const MARGIN: Duration = Duration::from_secs(15);
 /// How long renewing may take while the old ones are still good.
 const RENEWAL: Duration = Duration::from_secs(5);
 
-const HINT: &str = "log in (aws sso login), name a profile that has credentials in AWS_PROFILE, or set AWS_ACCESS_KEY_ID and \
-                    AWS_SECRET_ACCESS_KEY, for the process that starts this program";
+const HINT: &str = "log in (aws sso login), name a profile in AWS_PROFILE, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
 
 /// Looks up what isn't said by a key's URI, when it is first needed.
 pub(super) struct Chain {
@@ -164,14 +163,26 @@ impl Chain {
 
 fn failed(key: &str, error: &CredentialsError) -> Error {
     let reason = told(error);
-    match is_transient(error) {
-        true => unavailable(key, &reason),
-        false => {
-            let message = format!("no AWS credentials were given: {reason}");
-            // No KMS has answered: hence no status.
-            Error::Kms { key: key.to_owned(), status: 0, code: "CREDENTIALS".into(), message, hint: HINT.into() }
+    // No KMS has answered: hence no status.
+    let lasting = |message| Error::Kms { key: key.to_owned(), status: 0, code: "CREDENTIALS".into(), message, hint: HINT.into() };
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) => {
+            tracing::debug!(key, reason, "no AWS credentials");
+            let profile = of_profile(&reason).map(|reason| format!(" (the profile: {reason})")).unwrap_or_default();
+            let nowhere = "there are no AWS credentials in the environment, a profile, a web identity, a container or an EC2 instance";
+            lasting(format!("{nowhere}{profile}"))
         }
+        _ if is_transient(error) => unavailable(key, &reason),
+        _ => lasting(format!("no AWS credentials were given: {reason}")),
     }
+}
+
+/// Of the places where credentials aren't, only a profile is one that somebody wrote by hand: what is wrong with it, as [`told`] has it.
+fn of_profile(reason: &str) -> Option<&str> {
+    let (_, reason) = reason.split_once("Profile: ")?;
+    let (reason, _) = reason.split_once("; WebIdentityToken: ")?;
+    // Without a reason: there is none.
+    (!NOT_THERE.starts_with(reason)).then_some(reason)
 }
 
 fn unavailable(key: &str, reason: &str) -> Error {
@@ -241,6 +252,23 @@ mod tests {
         let error = CredentialsError::not_loaded("none. Attempted:\n  A: the credential provider was not enabled: no a\n  B: no b");
         assert_eq!(told(&error), "none. A: no a; B: no b");
         assert_eq!(told(&CredentialsError::not_loaded_no_source()), "the credential provider was not enabled");
+    }
+
+    #[test]
+    fn that_there_are_none_is_told_without_reasons_but_the_profiles() {
+        let line = |profile: &str| {
+            let attempts =
+                format!("Environment: not set\n  Profile: the credential provider was not enabled{profile}\n  WebIdentityToken: no");
+            let error = CredentialsError::not_loaded(format!("no credentials found in chain. Attempted:\n  {attempts}"));
+            failed("awskms:///alias/a", &error).line()
+        };
+        let (nowhere, profile) = (line(""), line(": `absent` was not defined"));
+        assert_eq!(
+            nowhere,
+            "awskms:///alias/a: there are no AWS credentials in the environment, a profile, a web identity, a container or an EC2 instance; \
+             log in (aws sso login), name a profile in AWS_PROFILE, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        );
+        assert_eq!(profile, nowhere.replace("instance;", "instance (the profile: `absent` was not defined);"));
     }
 
     #[test]

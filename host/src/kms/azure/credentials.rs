@@ -230,7 +230,7 @@ impl Credentials {
     }
 
     fn required(&self, name: &str, kind: Kind) -> Result<String, Error> {
-        self.text(name)?.ok_or_else(|| wrong(name, format!("it is not set, which {} needs", kind.described())))
+        self.text(name)?.ok_or_else(|| wrong(name, format!("it is not set, which {} needs; {}", kind.described(), kind.whole())))
     }
 }
 
@@ -261,6 +261,19 @@ impl Kind {
             Self::WorkloadIdentity => "a workload identity (AZURE_FEDERATED_TOKEN_FILE)",
             Self::ManagedIdentity => "a managed identity",
             Self::AzureCli => "the Azure CLI",
+        }
+    }
+
+    /// What to do where a part of its settings is missing.
+    fn whole(self) -> &'static str {
+        match self {
+            Self::WorkloadIdentity => {
+                "set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE, or leave AZURE_FEDERATED_TOKEN_FILE unset to use \
+                 other credentials"
+            }
+            _ => {
+                "set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or leave AZURE_CLIENT_SECRET unset to use other credentials"
+            }
         }
     }
 
@@ -372,10 +385,13 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         for (variables, missing) in [
-            (&[(CLIENT_SECRET, "s"), (CLIENT_ID, "c")][..], "AZURE_TENANT_ID: it is not set"),
+            (
+                &[(CLIENT_SECRET, "s"), (CLIENT_ID, "c")][..],
+                "AZURE_TENANT_ID: it is not set, which a client secret (AZURE_CLIENT_SECRET) needs; set AZURE_TENANT_ID, AZURE_CLIENT_ID and",
+            ),
             (&[(CLIENT_SECRET, "s"), (TENANT_ID, "t")], "AZURE_CLIENT_ID: it is not set"),
             (&[(TENANT_ID, "t"), (CLIENT_ID, "c")], "AZURE_CLIENT_SECRET: it is not set"),
-            (&[(CERTIFICATE, "/c.pem")], "AZURE_CLIENT_CERTIFICATE_PATH: client certificates are not supported"),
+            (&[(CERTIFICATE, "/c.pem")], "AZURE_CLIENT_CERTIFICATE_PATH: client certificates are not supported; set AZURE_CLIENT_SECRET"),
         ] {
             let Err(error) = credentials(variables).build(Kind::ClientSecret, "vault.azure.net") else { panic!("{missing}") };
             assert!(error.line().starts_with(missing), "{}", error.line());

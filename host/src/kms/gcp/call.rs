@@ -16,7 +16,7 @@ use crate::Error;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::{Addresses, GcpKey, Key, KeyUri};
 use crate::kms::MAX_CIPHERTEXT;
-use crate::kms::http::{Answer, Call, Http};
+use crate::kms::http::{Answer, Call, Http, below};
 
 /// A key of Cloud KMS, and what it takes to ask for it.
 pub(super) struct Remote {
@@ -119,9 +119,7 @@ impl Remote {
     }
 
     async fn call(&self, method: Method, verb: Verb, name: &str, body: Zeroizing<Vec<u8>>) -> Result<Answer, Error> {
-        let mut url = self.endpoint.clone();
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}/v1/{name}{}", verb.suffix()));
+        let url = below(&self.endpoint, &format!("v1/{name}{}", verb.suffix()));
         let headers = self.credentials.headers(&self.uri, self.deadline).await?;
         tracing::debug!(key = self.uri, host = url.host_str(), ?verb, "calling Cloud KMS");
         let call = Call { key: &self.uri, method, url: &url, headers, body, deadline: self.deadline };

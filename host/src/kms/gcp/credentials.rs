@@ -100,15 +100,22 @@ impl Credentials {
     }
 
     fn unavailable(&self, key: &str, reason: &str) -> Error {
-        let reason = match self.place.is_file() {
-            true => format!("no Google access token was given: {reason}"),
-            // The usual cause is that nobody has set up credentials.
-            false => format!(
-                "no Google access token was given: there is no credential file, so a metadata server was asked ({reason}); \
-                 on a machine that has none, name a file (--adc, {VARIABLE}) or log in: gcloud auth application-default login"
-            ),
-        };
-        Error::Unavailable { key: key.to_owned(), reason }
+        let key = key.to_owned();
+        match &self.place {
+            Place::Default { file, .. } if !self.place.is_file() => {
+                let file = file.as_ref().map(|path| format!(" or in {}", path.display())).unwrap_or_default();
+                Error::NoCredentials {
+                    key,
+                    reason: format!(
+                        "there are no Google credentials: no file is named by --adc, `credentials` below `[gcp]` or {VARIABLE}{file}, and \
+                         the metadata server gave no token: {reason}"
+                    ),
+                    hint: "log in (gcloud auth application-default login) or name a credential file; on Google Cloud, attach a service account"
+                        .into(),
+                }
+            }
+            _ => Error::Unavailable { key, reason: format!("no Google access token was given: {reason}") },
+        }
     }
 }
 

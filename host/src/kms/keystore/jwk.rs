@@ -220,6 +220,18 @@ impl Jwk {
         String::from_utf8(json.end().to_vec()).ok()
     }
 
+    /// The version that a key is, as `kid` in headers says it: its own `kid`, else its thumbprint (RFC 7638), which a symmetric key doesn't
+    /// have.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        #[cfg(feature = "asymmetric")]
+        let thumbprint = || crate::kms::public_key::thumbprint(self);
+        // Without a hash there are none.
+        #[cfg(not(feature = "asymmetric"))]
+        let thumbprint = || None;
+        self.kid.clone().or_else(thumbprint)
+    }
+
     /// What RFC 7638 section 3 has hashed: the required public members in the order of their names. `None` for a symmetric key, of which a
     /// hash would tell too much (section 7).
     #[must_use]

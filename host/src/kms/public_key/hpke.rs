@@ -87,6 +87,8 @@ fn open<K: Kem>(key: &HpkeKey, encrypted_key: &[u8], ek: &[u8]) -> Result<Zeroiz
 
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
     use super::*;
     use crate::kms::keystore::{Curve, Jwk, Material};
     use crate::kms::public_key::{self, thumbprint};
@@ -117,13 +119,46 @@ mod tests {
         K::sk_to_pk(&K::PrivateKey::from_bytes(private).unwrap()).to_bytes().to_vec()
     }
 
+    fn public_from(algorithm: Algorithm, private: &[u8]) -> Vec<u8> {
+        if algorithm == Algorithm::Hpke9Ke { public_of::<XWing>(private) } else { public_of::<MlKem768>(private) }
+    }
+
     #[test]
     fn the_seeds_of_the_draft_give_the_public_keys_whose_thumbprints_it_has() {
         for (algorithm, private, kid) in DRAFT {
             let private = BASE64URL.decode(private).unwrap();
-            let public = if algorithm == Algorithm::Hpke9Ke { public_of::<XWing>(&private) } else { public_of::<MlKem768>(&private) };
+            let public = public_from(algorithm, &private);
             let jwk = Jwk { kid: None, key: Material::Hpke(HpkeKey { algorithm, public, private: None }) };
             assert_eq!(thumbprint(&jwk).as_deref(), Some(kid));
+        }
+    }
+
+    /// The examples in compact serialisation of the same appendix, for the keys above in their order.
+    const EXAMPLES: [&str; 2] = [include_str!("samples/HPKE-9-KE.jwe"), include_str!("samples/HPKE-12-KE.jwe")];
+    /// What both hold: the text of RFC 7520 section 5.
+    const FELLOWSHIP: &str = "You can trust us to stick with you through thick and thin\u{2013}to the bitter end. And you can trust us to keep \
+        any secret of yours\u{2013}closer than you keep it yourself. But you cannot trust us to let you face trouble alone, and go off without \
+        a word. We are your friends, Frodo.";
+
+    /// What a JWE with A256GCM holds.
+    fn open_content(cek: &[u8], header: &str, iv: &str, ciphertext: &str, tag: &str) -> Vec<u8> {
+        let [iv, ciphertext, tag] = [iv, ciphertext, tag].map(|part| BASE64URL.decode(part).unwrap());
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, cek).unwrap());
+        let mut sealed = [ciphertext, tag].concat();
+        key.open_in_place(Nonce::try_assume_unique_for_key(&iv).unwrap(), Aad::from(header), &mut sealed).unwrap().to_vec()
+    }
+
+    #[test]
+    fn the_examples_of_the_draft_unwrap() {
+        for ((algorithm, private, kid), jwe) in DRAFT.into_iter().zip(EXAMPLES) {
+            let [protected, encrypted_key, iv, ciphertext, tag] = jwe.split('.').collect::<Vec<_>>().try_into().unwrap();
+            let header: serde_json::Value = serde_json::from_slice(&BASE64URL.decode(protected).unwrap()).unwrap();
+            assert_eq!((header["alg"].as_str(), header["kid"].as_str()), (Some(algorithm.as_str()), Some(kid)));
+            let header = Header { ek: BASE64URL.decode(header["ek"].as_str().unwrap()).unwrap(), ..Header::default() };
+            let private = BASE64URL.decode(private).unwrap();
+            let key = HpkeKey { algorithm, public: public_from(algorithm, &private), private: Some(private.into()) };
+            let cek = unwrap(&key, &BASE64URL.decode(encrypted_key).unwrap(), &header).unwrap();
+            assert_eq!(open_content(&cek, protected, iv, ciphertext, tag), FELLOWSHIP.as_bytes());
         }
     }
 

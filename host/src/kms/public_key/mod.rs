@@ -32,13 +32,6 @@ pub enum Failure {
     Mismatch,
 }
 
-/// The version that a key is, as `kid` in headers says it: its own `kid`, else its thumbprint (RFC 7638), which a symmetric key doesn't
-/// have.
-#[must_use]
-pub fn version(jwk: &Jwk) -> Option<String> {
-    jwk.kid.clone().or_else(|| thumbprint(jwk))
-}
-
 /// The JWK thumbprint by SHA-256, in base64url (RFC 7638 section 3). `None` for a symmetric key.
 #[must_use]
 pub fn thumbprint(jwk: &Jwk) -> Option<String> {

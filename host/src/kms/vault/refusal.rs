@@ -4,6 +4,7 @@ use ocicrypt_kms_protocol::Operation;
 
 use super::super::http::Answer;
 use super::server::{errors, is_busy};
+use super::transit::NO_TYPE;
 use crate::Error;
 use crate::key_uri::{VaultFlavour, VaultKey};
 
@@ -61,7 +62,9 @@ impl Refusal<'_> {
             _ if says("non-AEAD") => "a key of this type can't bind an encryption context; leave context_… out of the URI".into(),
             _ if says("too long for RSA") => "add ?algorithm=RSA-OAEP-256 to the key's URI".into(),
             _ if says("not supported for key type") => "name a key that encrypts, such as one of the type aes256-gcm96".into(),
-            _ if says("key not found") => format!("check the key's name, or create it: {program} write -f {mount}/keys/{key}"),
+            _ if says("key not found") || says(NO_TYPE) => {
+                format!("check the key's name, or create it: {program} write -f {mount}/keys/{key}")
+            }
             _ if says("soft-deleted") => format!("restore the key: {program} write -f {mount}/keys/{key}/soft-delete-restore"),
             _ if says("too old") => self.too_old(),
             _ if self.operation == Operation::Unwrap => {
@@ -71,18 +74,16 @@ impl Refusal<'_> {
         }
     }
 
-    /// A token without `create`, as it should be, is told the same for a key that is missing.
+    /// Whoever may not see what is there is told the same for a mount that is missing, and without `create` also for a key that is.
     fn permission(&self) -> String {
         let VaultKey { flavour, mount, key } = self.name;
         let (verb, missing) = match self.operation {
-            Operation::Wrap => {
-                ("encrypt", format!(", or when the key is missing (then create it: {} write -f {mount}/keys/{key})", program(*flavour)))
-            }
+            Operation::Wrap => ("encrypt", format!(" (a key that is missing: {} write -f {mount}/keys/{key})", program(*flavour))),
             Operation::Unwrap => ("decrypt", String::new()),
         };
         format!(
-            "give the token a policy with path \"{mount}/{verb}/{key}\" {{ capabilities = [\"update\"] }}; \
-             Vault also answers so when the token has expired{missing}"
+            "check that the mount {mount}/ and the key {key} exist{missing}, that the token has not expired, and that it has a policy with \
+             path \"{mount}/{verb}/{key}\" {{ capabilities = [\"update\"] }}"
         )
     }
 

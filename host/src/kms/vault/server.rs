@@ -8,11 +8,12 @@ use reqwest::{Method, StatusCode, Url};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::super::http::{Answer, Call, Http};
+use super::super::http::{Answer, Call, Http, below};
 use super::credentials::Token;
-use super::settings::Settings;
+use super::settings::{Settings, variable_name};
 use crate::Error;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
+use crate::key_uri::VaultFlavour;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
@@ -23,7 +24,8 @@ const LASTING: &str = "failed to RSA";
 
 pub(super) struct Server {
     http: Http,
-    address: Result<Url, Error>,
+    flavour: VaultFlavour,
+    address: Result<Option<Url>, Error>,
     namespace: Result<Option<HeaderValue>, Error>,
     /// The variable that asks not to verify certificates, if one does.
     unverified: Option<String>,
@@ -44,23 +46,29 @@ impl Server {
     pub fn new(settings: &Settings<'_>) -> Self {
         Self {
             http: settings.authorities().map_or_else(Http::default, Http::trusting),
+            flavour: settings.flavour,
             address: settings.address(),
             namespace: settings.namespace(),
             unverified: settings.unverified(),
         }
     }
 
-    /// Whether the settings can be used at all.
-    pub fn check(&self) -> Result<(), Error> {
-        self.address.as_ref().map_err(Clone::clone)?;
+    /// Whether the settings can be used at all, for `key`.
+    pub fn check(&self, key: &str) -> Result<(), Error> {
+        self.address(key)?;
         self.namespace.as_ref().map_err(Clone::clone)?;
         Ok(())
     }
 
+    fn address(&self, key: &str) -> Result<&Url, Error> {
+        self.address.as_ref().map_err(Clone::clone)?.as_ref().ok_or_else(|| Error::InvalidInput {
+            reason: format!("{key}: no address of its server is known"),
+            hint: format!("set {}, or `address` below `[vault]` in the configuration", variable_name(self.flavour, "ADDR")),
+        })
+    }
+
     pub async fn post(&self, token: Option<&Token>, post: Post<'_>) -> Result<Answer, Error> {
-        let mut url = self.address.clone()?;
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}/v1/{}", post.path));
+        let url = below(self.address(post.key)?, &format!("v1/{}", post.path));
         let mut headers = HeaderMap::from_iter([(REQUEST, HeaderValue::from_static("true"))]);
         headers.extend(self.namespace.clone()?.map(|namespace| (NAMESPACE, namespace)));
         headers.extend(token.map(|token| (TOKEN, token.header())));

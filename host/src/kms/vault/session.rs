@@ -39,9 +39,9 @@ impl Session {
         Self { server: Server::new(settings), credentials: Credentials::new(settings), current: Mutex::default() }
     }
 
-    /// Whether the settings can be used at all.
-    pub fn check(&self) -> Result<(), Error> {
-        self.server.check()
+    /// Whether the settings can be used at all, for `key`.
+    pub fn check(&self, key: &str) -> Result<(), Error> {
+        self.server.check(key)
     }
 
     /// Makes a request: once, and once more if a token that was kept is refused and a login gives another.

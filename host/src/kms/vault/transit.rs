@@ -26,6 +26,9 @@ use crate::key_uri::VaultKey;
 const AEAD_OVERHEAD: [usize; 2] = [12 + 16, 24 + 16];
 /// The shortest ciphertext of the engine's RSA keys, which have 2048 bits or more.
 const RSA_LENGTH: usize = 2048 / 8;
+/// In place of the type of the key to create: with the permission to, the engine would create a key that is missing, which is then most
+/// often a misspelled one. It looks at the type in that case alone, and refuses one that it doesn't know.
+pub(super) const NO_TYPE: &str = "none-the-key-must-exist";
 /// What the engine answers where a server doesn't know a parameter.
 const IGNORED: &str = "associated_data";
 
@@ -40,6 +43,8 @@ pub(super) struct Transit {
 #[derive(Serialize)]
 struct EncryptRequest<'a> {
     plaintext: &'a str,
+    #[serde(rename = "type")]
+    type_if_created: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     associated_data: Option<&'a str>,
 }
@@ -77,7 +82,8 @@ fn parse_version(text: &str) -> Option<u32> {
 impl Transit {
     async fn encrypt(&self, plaintext: &[u8], associated_data: Option<&str>) -> Result<(String, Ciphertext), Error> {
         let plaintext = Zeroizing::new(bytes::encode(plaintext));
-        let answer = self.post(Operation::Wrap, None, &EncryptRequest { plaintext: &plaintext, associated_data }).await?;
+        let request = EncryptRequest { plaintext: &plaintext, type_if_created: NO_TYPE, associated_data };
+        let answer = self.post(Operation::Wrap, None, &request).await?;
         self.check_bound(&answer, associated_data)?;
         let text = self.data(&answer)?.get("ciphertext").and_then(string).map(|text| text.into_owned());
         let text = text.ok_or_else(|| self.untrusted("it holds no `ciphertext`"))?;
@@ -247,8 +253,8 @@ mod tests {
 
     #[test]
     fn a_request_holds_no_associated_data_without_context() {
-        let request = EncryptRequest { plaintext: "YQ==", associated_data: None };
-        assert_eq!(serde_json::to_string(&request).unwrap(), r#"{"plaintext":"YQ=="}"#);
+        let request = EncryptRequest { plaintext: "YQ==", type_if_created: "t", associated_data: None };
+        assert_eq!(serde_json::to_string(&request).unwrap(), r#"{"plaintext":"YQ==","type":"t"}"#);
         let request = DecryptRequest { ciphertext: "vault:v1:AA==", associated_data: Some("e30=") };
         assert_eq!(serde_json::to_string(&request).unwrap(), r#"{"ciphertext":"vault:v1:AA==","associated_data":"e30="}"#);
     }
