@@ -26,11 +26,9 @@ type report struct {
 	Failed    int            `json:"failed"`
 	Errors    map[string]int `json:"errors"` // how often each text occurred
 	Seconds   float64        `json:"seconds"`
-	Wrap      *percentiles   `json:"wrap_ms,omitempty"`
-	Unwrap    *percentiles   `json:"unwrap_ms,omitempty"`
+	Times     *percentiles   `json:"ms,omitempty"` // of the exchanges that succeeded
 }
 
-// percentiles are of the exchanges that succeeded, in milliseconds.
 type percentiles struct {
 	P50 float64 `json:"p50"`
 	P95 float64 `json:"p95"`
@@ -90,15 +88,15 @@ func loop(arguments []string, out io.Writer) error {
 
 // tally is what the workers have seen.
 type tally struct {
-	mutex        sync.Mutex
-	wrap, unwrap []time.Duration
-	errors       map[string]int
+	mutex  sync.Mutex
+	times  []time.Duration
+	errors map[string]int
 }
 
 func (t *tally) round(crypto config.CryptoConfig) {
 	start := time.Now()
 	wrapped, err := encrypt(crypto.EncryptConfig, layer)
-	t.add(&t.wrap, time.Since(start), err)
+	t.add(time.Since(start), err)
 	if err != nil {
 		return
 	}
@@ -107,17 +105,17 @@ func (t *tally) round(crypto config.CryptoConfig) {
 	if err == nil && !bytes.Equal(plain, layer) {
 		err = errors.New("the layer came back changed")
 	}
-	t.add(&t.unwrap, time.Since(start), err)
+	t.add(time.Since(start), err)
 }
 
-func (t *tally) add(times *[]time.Duration, took time.Duration, err error) {
+func (t *tally) add(took time.Duration, err error) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
 	if err == nil {
-		*times = append(*times, took)
-		return
+		t.times = append(t.times, took)
+	} else {
+		t.errors[err.Error()]++
 	}
-	t.errors[err.Error()]++
 }
 
 func (t *tally) report(took time.Duration) report {
@@ -126,12 +124,11 @@ func (t *tally) report(took time.Duration) report {
 		failed += times
 	}
 	return report{
-		Exchanges: len(t.wrap) + len(t.unwrap) + failed,
+		Exchanges: len(t.times) + failed,
 		Failed:    failed,
 		Errors:    t.errors,
 		Seconds:   took.Seconds(),
-		Wrap:      percentilesOf(t.wrap),
-		Unwrap:    percentilesOf(t.unwrap),
+		Times:     percentilesOf(t.times),
 	}
 }
 

@@ -1,4 +1,4 @@
-module ocicrypt-kms/host/tests/go
+module ocicrypt-kms/host/tests/go/ocicrypt-client
 
 go 1.25.0
 
