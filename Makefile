@@ -45,6 +45,7 @@ bench: build
 	tools/setup bench
 	bench/startup $(TARGET)/release/ocicrypt-kms
 	bench/exchange
+	bench/server $(TARGET)/release/ocicrypt-kms
 
 component:
 	tools/setup build wasm
