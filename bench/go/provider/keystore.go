@@ -1,6 +1,8 @@
-package main
+package provider
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -8,7 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
+
+// keystore is a directory of JWK sets, NAME.jwks.
+type keystore struct {
+	dir string
+	// Read once, unlike ocicrypt-kms's: a server that forgets about rotation is the faster baseline.
+	read sync.Map // from key URI to []jwk
+}
 
 // jwk is one symmetric key of a JWK set (RFC 7517).
 type jwk struct {
@@ -17,16 +27,27 @@ type jwk struct {
 	Kid string `json:"kid"`
 	Alg string `json:"alg"`
 
-	kek []byte // k, decoded
+	kek cipher.Block // of k
 }
 
-// loadKeys reads the A256KW keys of local://NAME from NAME.jwks.
-func loadKeys(keystore, uri string) ([]jwk, error) {
+// load returns the A256KW keys of local://NAME.
+func (s *keystore) load(uri string) ([]jwk, error) {
+	if keys, ok := s.read.Load(uri); ok {
+		return keys.([]jwk), nil
+	}
+	keys, err := readKeys(s.dir, uri)
+	if err == nil {
+		s.read.Store(uri, keys)
+	}
+	return keys, err
+}
+
+func readKeys(dir, uri string) ([]jwk, error) {
 	name := strings.TrimPrefix(uri, "local://")
 	if name == uri || !validName(name) {
 		return nil, fmt.Errorf("%q is not local://NAME", uri)
 	}
-	data, err := os.ReadFile(filepath.Join(keystore, name+".jwks"))
+	data, err := os.ReadFile(filepath.Join(dir, name+".jwks"))
 	if err != nil {
 		return nil, err
 	}
@@ -44,9 +65,12 @@ func loadKeys(keystore, uri string) ([]jwk, error) {
 		if key.Kty != "oct" || key.Alg != "A256KW" {
 			return nil, fmt.Errorf("%s.jwks: kty %q with alg %q is not supported", name, key.Kty, key.Alg)
 		}
-		key.kek, err = base64.RawURLEncoding.DecodeString(key.K)
-		if err != nil || len(key.kek) != 32 {
+		k, err := base64.RawURLEncoding.DecodeString(key.K)
+		if err != nil || len(k) != 32 {
 			return nil, errors.New("an A256KW key has 32 bytes")
+		}
+		if key.kek, err = aes.NewCipher(k); err != nil {
+			return nil, err
 		}
 	}
 	return set.Keys, nil

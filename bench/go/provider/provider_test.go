@@ -1,15 +1,25 @@
-package main
+package provider
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
+
+func cipherOf(t *testing.T, key []byte) cipher.Block {
+	t.Helper()
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return block
+}
 
 func unhex(t *testing.T, s string) []byte {
 	t.Helper()
@@ -22,7 +32,7 @@ func unhex(t *testing.T, s string) []byte {
 
 // RFC 3394 section 4.6: 256 bits of key data with a 256-bit KEK.
 func TestKeyWrapRFC3394(t *testing.T) {
-	kek := unhex(t, "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
+	kek := cipherOf(t, unhex(t, "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"))
 	key := unhex(t, "00112233445566778899aabbccddeeff000102030405060708090a0b0c0d0e0f")
 	want := unhex(t, "28c9f404c4b810f4cbccb35cfb87f8263f5786e2d80ed326cbc7f0e71a99f43bfb988b9b7a02dd21")
 
@@ -46,7 +56,7 @@ func TestKeyWrapRFC3394(t *testing.T) {
 const optsData = `{"symkey":"bdhUK2c778nWUudQgCwFW9gxjaZSsSyk7bH6vWJY7Zk=","digest":"sha256:` +
 	`fa8cd3cc1b54693d960ba043b203f3c6ee94cb858b2044e90cf934cd96f3ae89","cipheroptions":{"nonce":"MrCECZwGoAn7dSbloBcDNQ=="}}`
 
-func keystore(t *testing.T) string {
+func newKeystore(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, first := range map[string]byte{"bench": 1, "other": 2} {
@@ -59,14 +69,27 @@ func keystore(t *testing.T) string {
 	return dir
 }
 
-func exchange(t *testing.T, dir, msg string) (answer, error) {
+// results are an answer as ocicrypt's Go library reads it.
+type results struct {
+	Wrap *struct {
+		Annotation []byte `json:"annotation"`
+	} `json:"keywrapresults"`
+	Unwrap *struct {
+		OptsData []byte `json:"optsdata"`
+	} `json:"keyunwrapresults"`
+}
+
+func exchange(t *testing.T, dir, msg string) (results, error) {
 	t.Helper()
-	var out bytes.Buffer
-	if err := run(dir, strings.NewReader(msg), &out); err != nil {
-		return answer{}, err
+	output, err := New(dir).Answer([]byte(msg))
+	if err != nil {
+		return results{}, err
 	}
-	var ans answer
-	if err := json.Unmarshal(out.Bytes(), &ans); err != nil {
+	if bytes.Contains(output, []byte(`":"`)) {
+		t.Errorf("bytes are not written as numbers: %s", output)
+	}
+	var ans results
+	if err := json.Unmarshal(output, &ans); err != nil {
 		t.Fatal(err)
 	}
 	return ans, nil
@@ -84,7 +107,7 @@ func unwrapMessage(annotation []byte, uri string) string {
 }
 
 func TestRoundTrip(t *testing.T) {
-	dir := keystore(t)
+	dir := newKeystore(t)
 	wrapped, err := exchange(t, dir, wrapMessage("local://bench"))
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +153,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestRefuses(t *testing.T) {
-	dir := keystore(t)
+	dir := newKeystore(t)
 	for name, msg := range map[string]string{
 		"no JSON":          `{`,
 		"unknown op":       `{"op":"keywarp"}`,

@@ -1,4 +1,4 @@
-package main
+package provider
 
 import (
 	"crypto/aes"
@@ -110,13 +110,9 @@ func newGCM(cek []byte) (cipher.AEAD, error) {
 const keyWrapIV = 0xa6a6a6a6a6a6a6a6
 
 // wrapKey is the AES key wrap of RFC 3394 section 2.2.1.
-func wrapKey(kek, key []byte) ([]byte, error) {
+func wrapKey(kek cipher.Block, key []byte) ([]byte, error) {
 	if len(key) < 16 || len(key)%8 != 0 {
 		return nil, errors.New("a key to wrap has a multiple of 8 bytes, at least 16")
-	}
-	block, err := aes.NewCipher(kek)
-	if err != nil {
-		return nil, err
 	}
 	n := len(key) / 8
 	out := make([]byte, 8+len(key)) // A is out[:8], R[i] is out[8*i:]
@@ -128,7 +124,7 @@ func wrapKey(kek, key []byte) ([]byte, error) {
 		for i := 1; i <= n; i++ {
 			r := out[8*i : 8*i+8]
 			copy(b[8:], r)
-			block.Encrypt(b[:], b[:])
+			kek.Encrypt(b[:], b[:])
 			copy(r, b[8:])
 			t := binary.BigEndian.Uint64(b[:8]) ^ uint64(n*j+i)
 			binary.BigEndian.PutUint64(b[:8], t)
@@ -139,13 +135,9 @@ func wrapKey(kek, key []byte) ([]byte, error) {
 }
 
 // unwrapKey is the AES key unwrap of RFC 3394 section 2.2.2.
-func unwrapKey(kek, wrapped []byte) ([]byte, error) {
+func unwrapKey(kek cipher.Block, wrapped []byte) ([]byte, error) {
 	if len(wrapped) < 24 || len(wrapped)%8 != 0 {
 		return nil, errCorrupt
-	}
-	block, err := aes.NewCipher(kek)
-	if err != nil {
-		return nil, err
 	}
 	n := len(wrapped)/8 - 1
 	key := append([]byte(nil), wrapped[8:]...) // R[i] is key[8*(i-1):]
@@ -157,7 +149,7 @@ func unwrapKey(kek, wrapped []byte) ([]byte, error) {
 			binary.BigEndian.PutUint64(b[:8], t)
 			r := key[8*(i-1) : 8*i]
 			copy(b[8:], r)
-			block.Decrypt(b[:], b[:])
+			kek.Decrypt(b[:], b[:])
 			copy(r, b[8:])
 		}
 	}

@@ -1,3 +1,0 @@
-module ocicrypt-kms/bench/go-exec
-
-go 1.22
