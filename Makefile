@@ -4,7 +4,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ocicrypt-kms
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 20
 
-.PHONY: build demo test lint deny docs features fuzz bench bench-local component
+.PHONY: build demo test lint deny docs deploy features fuzz bench bench-local component
 
 build:
 	tools/setup build wasm
@@ -14,7 +14,7 @@ demo: build
 	tools/setup skopeo
 	example/demo $(TARGET)/release/ocicrypt-kms
 
-test: lint deny docs features fuzz
+test: lint deny docs deploy features fuzz
 	cargo test --locked --workspace --all-features
 
 lint:
@@ -29,6 +29,11 @@ deny:
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps
+
+# Manifests and units, against the schemas of Kubernetes and by systemd-analyze.
+deploy:
+	tools/setup test
+	deploy/check
 
 # Each service alone.
 features:
