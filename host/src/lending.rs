@@ -105,9 +105,10 @@ impl Lending {
     pub(crate) fn conclude<T>(&self, outcome: &Result<T, Error>, elapsed: Duration) {
         let (operation, provider, caller) = (self.exchange.operation, &self.exchange.name, &self.caller);
         let key = self.last_key.as_ref().map(|(key, _)| key);
+        let seconds = elapsed.as_secs_f64();
         match outcome {
-            Ok(_) => tracing::info!(%operation, provider, %caller, key, ?elapsed, "done"),
-            Err(error) => tracing::warn!(%operation, provider, %caller, key, ?elapsed, error = error.line(), "failed"),
+            Ok(_) => tracing::info!(%operation, provider, %caller, key, seconds, "done"),
+            Err(error) => tracing::warn!(%operation, provider, %caller, key, seconds, error = error.line(), "failed"),
         }
     }
 

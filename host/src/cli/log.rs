@@ -2,6 +2,7 @@
 
 use ocicrypt_kms::Error;
 use ocicrypt_kms::config::{LogFormat, LogLevel};
+use ocicrypt_kms::server::SPANS;
 use tracing::Level;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
@@ -25,12 +26,14 @@ pub(super) fn start(format: LogFormat, level: LogLevel) -> Result<Log, Error> {
         LogLevel::Debug => Level::DEBUG,
     };
     let ours = |level: Level| Targets::new().with_target("ocicrypt_kms", level);
+    // Spans are for traces; in lines they would say again what the events say.
+    let lines_only = ours(level).with_target(SPANS, tracing::level_filters::LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(false).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
-    let subscriber = tracing_subscriber::registry().with(lines.with_filter(ours(level)));
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(lines_only));
     #[cfg(feature = "opentelemetry")]
     let (subscriber, log) = {
         use opentelemetry::trace::TracerProvider as _;

@@ -27,6 +27,7 @@ use self::exchanges::Exchanges;
 use self::gate::Gate;
 use self::listener::{Acceptor, Listener, Protocol};
 pub use self::metrics::Metrics;
+pub use self::telemetry::SPANS;
 use self::tls::{Files, Tls};
 use crate::config;
 use crate::{Error, KeyProvider};

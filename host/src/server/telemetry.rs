@@ -2,6 +2,9 @@
 
 use tracing::Span;
 
+/// The target of the spans, by which a log can leave them out.
+pub const SPANS: &str = "ocicrypt_kms::spans";
+
 /// The client's trace, if it sent one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parent {
@@ -21,7 +24,7 @@ impl Parent {
 
     /// A span for the exchange, below the client's.
     pub fn span(&self, caller: &crate::caller::Caller) -> Span {
-        let span = tracing::info_span!("exchange", otel.kind = "server", %caller);
+        let span = tracing::info_span!(target: SPANS, "exchange", otel.kind = "server", %caller);
         #[cfg(feature = "opentelemetry")]
         propagation::adopt(&span, &self.context);
         span

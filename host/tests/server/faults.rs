@@ -139,7 +139,7 @@ fn bytes_that_are_no_protocol_end_the_connection_and_nothing_else() {
 #[test]
 fn memory_does_not_grow_with_the_number_of_exchanges() {
     let exchanges: u64 = std::env::var("OCICRYPT_KMS_EXCHANGES").map_or(8_000, |number| number.parse().unwrap());
-    let user = user_with("[server]\nlog-level = \"error\"\n");
+    let user = user();
     let server = Serving::on_socket(&user);
     let path = socket(&user).0;
     let run = |exchanges: u64| {

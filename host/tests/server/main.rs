@@ -6,6 +6,7 @@ mod certificates;
 mod client;
 mod clients;
 mod faults;
+mod go;
 mod limits;
 mod listening;
 mod observing;
@@ -21,6 +22,7 @@ mod messages;
 mod program;
 #[path = "../support"]
 mod support {
+    pub mod go;
     pub mod layout;
     pub mod skopeo;
 }

@@ -74,7 +74,7 @@ fn a_log_names_key_and_caller_and_holds_no_secret() {
     });
     let failed = server.wait_for("failed");
     assert_eq!(failed["operation"], "unwrap");
-    assert!(failed["error"].as_str().unwrap().contains("local://other"), "{failed}");
+    assert!(failed["error"].as_str().unwrap().contains("the annotation is for local://team"), "{failed}");
     let text = format!("{:?}", server.logged());
     let opts_data = std::str::from_utf8(OPTS_DATA).unwrap();
     let symkey = opts_data.split('"').nth(3).unwrap();

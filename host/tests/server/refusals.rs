@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use tonic::Code;
 
 use crate::client::{call, connect, runtime, ttrpc_call};
@@ -60,10 +62,13 @@ fn a_key_that_is_missing_or_the_wrong_one_fails_a_precondition() {
 #[test]
 fn a_packet_that_was_changed_fails_a_precondition() {
     let user = user();
-    let mut changed = annotation(&user);
-    let place = changed.iter().rposition(|byte| *byte == b'.').unwrap() - 5;
-    changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
-    assert_as_printed(&user, &unwrapping(&[], &changed), Code::FailedPrecondition);
+    let mut packet: serde_json::Value = serde_json::from_slice(&annotation(&user)).unwrap();
+    let mut jwe = BASE64.decode(packet["wrapped_key"].as_str().unwrap()).unwrap();
+    // In its tag.
+    let place = jwe.len() - 5;
+    jwe[place] = if jwe[place] == b'A' { b'B' } else { b'A' };
+    packet["wrapped_key"] = BASE64.encode(jwe).into();
+    assert_as_printed(&user, &unwrapping(&[], packet.to_string().as_bytes()), Code::FailedPrecondition);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn sockets_that_systemd_hands_over_are_served_each_with_its_protocol() {
     let _server = Serving::spawn(command);
     runtime().block_on(async {
         call(&connect(&grpc).await.unwrap(), "WrapKey", &wrapping(TEAM)).await.unwrap();
-        let client = ttrpc::r#async::Client::connect(format!("unix://{}", ttrpc.display())).await.unwrap();
+        let client = ttrpc::r#async::Client::connect(&format!("unix://{}", ttrpc.display())).await.unwrap();
         ttrpc_call(&client, "WrapKey", &wrapping(TEAM), Duration::from_secs(10)).await.unwrap();
     });
 }

@@ -15,7 +15,7 @@ use crate::serving::{Serving, user};
 const TEAM: &[&str] = &["local://team"];
 
 /// A server for `localhost` on TCP, whose certificates come from `authority`, as must its clients'.
-fn serve(user: &Program, authority: &Authority) -> Serving {
+pub fn serve(user: &Program, authority: &Authority) -> Serving {
     let (certificate, key) = authority.server("localhost").write(user.home(), "server");
     let ca = user.write("ca.pem", authority.certificate());
     let text = |path: &Path| path.to_str().unwrap().to_owned();

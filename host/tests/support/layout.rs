@@ -40,6 +40,11 @@ pub fn layers(folder: &Path) -> Vec<Layer> {
     layers.iter().map(read).collect()
 }
 
+/// The digests of the layers, as the manifest names them.
+pub fn digests(folder: &Path) -> Vec<String> {
+    manifest(folder)["layers"].as_array().expect("layers").iter().map(|layer| text(&layer["digest"])).collect()
+}
+
 /// The image's configuration, which holds the digest of each layer's content.
 pub fn config(folder: &Path) -> Value {
     json(&blob(folder, &manifest(folder)["config"]["digest"]))

@@ -56,10 +56,7 @@ impl Program {
     }
 
     pub fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut child = self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // A program that refuses its arguments doesn't read its input.
-        let _ = child.stdin.take().unwrap().write_all(input);
-        child.wait_with_output().unwrap()
+        piped(&mut self.command(arguments), input)
     }
 
     /// Runs it with a debug log. What that and standard error hold is shown to `check`, with where it stands.
@@ -75,6 +72,14 @@ impl Program {
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.home().join("debug.log")).unwrap_or_default()
     }
+}
+
+/// Runs a program to its end, with this on its standard input.
+pub fn piped(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A program that refuses its arguments doesn't read its input.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
 }
 
 /// The answer of an exchange that works.
