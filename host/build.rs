@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 #[path = "src/sandbox/engine_config.rs"]
 mod engine_config;
+mod link;
 
 const VARIABLE: &str = "OCICRYPT_KMS_COMPONENT";
 
@@ -23,6 +24,7 @@ fn build() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/sandbox/engine_config.rs");
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
+    link::link(&out_dir)?;
     let component = component(&out_dir)?;
     std::fs::write(out_dir.join("component.wasm"), &component)?;
     std::fs::write(out_dir.join("component.cwasm"), precompile(&component)?)?;

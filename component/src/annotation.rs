@@ -1,9 +1,7 @@
 //! Annotations: one packet, or a JSON array of packets. The format is described in `docs/packet-format.md`.
 
-use ocicrypt_kms_protocol::json::{Object, string};
+use ocicrypt_kms_protocol::json::{JsonError, Value, quote, string};
 use ocicrypt_kms_protocol::{MAX_ANNOTATION, MAX_PACKETS, bytes};
-use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::bindings::exports::ocicrypt::keyprovider::provider::PacketInfo;
 use crate::jwe;
@@ -50,8 +48,8 @@ pub struct Packet {
 }
 
 impl Packet {
-    fn parse(value: &RawValue) -> Result<Self, Error> {
-        let members = Object::parse(value.get().as_bytes()).map_err(|error| malformed(&error.to_string()))?;
+    fn parse(value: Value<'_>) -> Result<Self, Error> {
+        let members = value.into_object().map_err(|error| malformed(&error.to_string()))?;
         let text = |name| members.get(name).and_then(string);
         let key_url = text("key_url").ok_or_else(|| malformed("a packet has no `key_url`"))?.into_owned();
         let wrapped_key = members.get("wrapped_key").and_then(bytes::read);
@@ -93,14 +91,14 @@ pub fn parse(annotation: &[u8]) -> Result<Vec<Packet>, Error> {
     if annotation.len() > MAX_ANNOTATION {
         return Err(Error::InvalidInput(format!("the annotation is longer than {MAX_ANNOTATION} bytes")));
     }
-    let value: &RawValue = serde_json::from_slice(annotation).map_err(|_| malformed("it is not JSON"))?;
-    if !value.get().starts_with('[') {
-        return Ok(vec![Packet::parse(value)?]);
-    }
-    let values: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|_| malformed("it is not JSON"))?;
-    match values.len() {
+    let value = Value::parse(annotation).map_err(|error| match error {
+        JsonError::Syntax { .. } => malformed("it is not JSON"),
+        other => malformed(&other.to_string()),
+    })?;
+    let Some(packets) = value.elements() else { return Ok(vec![Packet::parse(value)?]) };
+    match packets.len() {
         0 => Err(malformed("it holds no packet")),
-        1..=MAX_PACKETS => values.into_iter().map(Packet::parse).collect(),
+        1..=MAX_PACKETS => packets.into_iter().map(Packet::parse).collect(),
         _ => Err(malformed(&format!("it holds more than {MAX_PACKETS} packets"))),
     }
 }
@@ -108,15 +106,9 @@ pub fn parse(annotation: &[u8]) -> Result<Vec<Packet>, Error> {
 /// Writes an annotation: one packet as an object, byte for byte as the original provider did, several as an array.
 #[must_use]
 pub fn write(packets: &[Packet]) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Written<'a> {
-        key_url: &'a str,
-        wrapped_key: String,
-        wrap_type: &'a str,
-    }
     let written = |packet: &Packet| {
-        let (wrapped_key, wrap_type) = (bytes::encode(&packet.wrapped_key), packet.wrap_type.as_str());
-        serde_json::to_string(&Written { key_url: &packet.key_url, wrapped_key, wrap_type }).expect("strings serialise")
+        let (key_url, wrap_type) = (quote(&packet.key_url), quote(packet.wrap_type.as_str()));
+        format!(r#"{{"key_url":{key_url},"wrapped_key":"{}","wrap_type":{wrap_type}}}"#, bytes::encode(&packet.wrapped_key))
     };
     match packets {
         [packet] => written(packet).into_bytes(),
@@ -204,7 +196,7 @@ mod tests {
         assert!(reason(r#"{"wrapped_key":"","wrap_type":"AES"}"#).ends_with("no `key_url`"));
         assert!(reason("{}{}").ends_with("it is not JSON"));
         assert!(reason("[[]]").ends_with("not a JSON object"));
-        assert!(reason(&"[".repeat(MAX_ANNOTATION)).ends_with("it is not JSON"));
+        assert!(reason(&"[".repeat(MAX_ANNOTATION)).ends_with("levels deep"));
         assert!(reason(r#"{"key_url":7,"wrapped_key":"","wrap_type":"AES"}"#).ends_with("no `key_url`"));
         for wrapped_key in ["", r#""wrapped_key":"","#, r#""wrapped_key":[256],"#, r#""wrapped_key":null,"#] {
             let text = format!(r#"{{"key_url":"a",{wrapped_key}"wrap_type":"AES"}}"#);

@@ -8,7 +8,7 @@ use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key as AesKey, Nonce};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use ocicrypt_kms_protocol::json::{Object, string};
+use ocicrypt_kms_protocol::json::{Object, quote, string};
 use zeroize::Zeroizing;
 
 use crate::keys::{Error, Host, Key, KeyInfo, WrappedKey};
@@ -39,13 +39,12 @@ pub fn encrypt<H: Host>(host: &H, key: &H::Key, info: &KeyInfo, plaintext: &[u8]
 
 /// The protected header's text: `alg`, `enc`, the members that the host wants protected, and the URI's context.
 fn header(info: &KeyInfo, wrapped: &WrappedKey) -> String {
-    let json = |text: &str| serde_json::Value::from(text).to_string();
-    let mut header = format!(r#"{{"alg":{},"enc":"{ENC}""#, json(&info.wrapping));
+    let mut header = format!(r#"{{"alg":{},"enc":"{ENC}""#, quote(&info.wrapping));
     for (name, value) in &wrapped.header {
-        header.push_str(&format!(",{}:{value}", json(name)));
+        header.push_str(&format!(",{}:{value}", quote(name)));
     }
     if !info.context.is_empty() {
-        let entries: Vec<_> = info.context.iter().map(|(name, value)| format!("{}:{}", json(name), json(value))).collect();
+        let entries: Vec<_> = info.context.iter().map(|(name, value)| format!("{}:{}", quote(name), quote(value))).collect();
         header.push_str(&format!(r#","context":{{{}}}"#, entries.join(",")));
     }
     header.push('}');
@@ -126,8 +125,8 @@ fn check_header(info: &KeyInfo, header: &str) -> Result<(), Error> {
 /// Whether the header's `context` is the URI's: the same names with the same values, and absent if the URI has none.
 fn context_matches(info: &KeyInfo, header: &Object<'_>) -> bool {
     let Ok(context) = header.object("context") else { return false };
-    let entries: Option<Vec<_>> = context.members().map(|(name, value)| Some((name.to_owned(), string(value)?.into_owned()))).collect();
-    entries.is_some_and(|entries| entries == info.context)
+    let is = |(name, value): &(String, String)| context.get(name).and_then(string).is_some_and(|given| given == *value);
+    context.members().count() == info.context.len() && info.context.iter().all(is)
 }
 
 fn parse_header(header: &str) -> Result<Object<'_>, Error> {

@@ -346,7 +346,7 @@ fn read_header(key: &LentKey, header: &str) -> Result<Header, Error> {
 /// Reads what a key agreement needs (RFC 7518 section 4.6.1).
 fn read_agreement(key: &LentKey, members: &Object<'_>, header: Header) -> Result<Header, Error> {
     check_length(key, members, "epk", MAX_AGREEMENT_MEMBER)?;
-    let epk = members.get("epk").map(|epk| epk.get().to_owned());
+    let epk = members.get("epk").map(|epk| epk.text().to_owned());
     let party = |name| member_bytes(key, members, name, MAX_AGREEMENT_MEMBER);
     Ok(Header { epk, apu: party("apu")?, apv: party("apv")?, ..header })
 }
@@ -368,7 +368,7 @@ fn member_bytes(key: &LentKey, members: &Object<'_>, name: &str, limit: usize) -
 }
 
 fn check_length(key: &LentKey, members: &Object<'_>, name: &str, limit: usize) -> Result<(), Error> {
-    match members.get(name).is_some_and(|value| value.get().len() > limit) {
+    match members.get(name).is_some_and(|value| value.text().len() > limit) {
         true => Err(invalid(key, &format!("the JWE's `{name}` is longer than {limit} bytes"))),
         false => Ok(()),
     }

@@ -43,21 +43,30 @@ impl Answer {
             return Err(AnswerError::TooLong);
         }
         let (results, member) = names(operation);
-        let answer = Object::parse(text).map_err(AnswerError::Json)?;
-        let results = answer.object(results).map_err(AnswerError::Json)?;
+        let results = Object::parse(text).and_then(|answer| answer.object(results)).map_err(AnswerError::Json)?;
         let result = results.get(member).and_then(bytes::read);
         Ok(Self { operation, result: result.ok_or(AnswerError::Missing(member))? })
     }
 
-    /// Writes the answer: bytes as an array of numbers, the other operation's result left out.
+    /// Writes the answer for a client: bytes as an array of numbers, the other operation's result left out.
     #[must_use]
     pub fn write(&self) -> Zeroizing<Vec<u8>> {
+        self.write_with(self.result.len() * 4 + 2, |text| bytes::write_numbers(&self.result, text))
+    }
+
+    /// Writes the answer for a host, which writes it anew for its client: bytes as base64, a third as long.
+    #[must_use]
+    pub fn write_short(&self) -> Zeroizing<Vec<u8>> {
+        self.write_with(self.result.len().div_ceil(3) * 4 + 2, |text| bytes::write_base64(&self.result, text))
+    }
+
+    fn write_with(&self, length: usize, write_result: impl FnOnce(&mut Vec<u8>)) -> Zeroizing<Vec<u8>> {
         let (results, member) = names(self.operation);
         let head = format!(r#"{{"{results}":{{"{member}":"#);
         // Sized beforehand, so that no copy of the opts data is left behind by a buffer that grew.
-        let mut text = Zeroizing::new(Vec::with_capacity(head.len() + self.result.len() * 4 + 4));
+        let mut text = Zeroizing::new(Vec::with_capacity(head.len() + length + 2));
         text.extend_from_slice(head.as_bytes());
-        bytes::write_numbers(&self.result, &mut text);
+        write_result(&mut text);
         text.extend_from_slice(b"}}");
         text
     }
@@ -81,6 +90,24 @@ mod tests {
         assert_eq!(wrap.write().as_slice(), br#"{"keywrapresults":{"annotation":[97,98]}}"#);
         let unwrap = Answer::new(Operation::Unwrap, Zeroizing::new(Vec::new()));
         assert_eq!(unwrap.write().as_slice(), br#"{"keyunwrapresults":{"optsdata":[]}}"#);
+    }
+
+    #[test]
+    fn a_hosts_answers_are_short_and_read_the_same() {
+        for length in 0..5 {
+            let answer = Answer::new(Operation::Unwrap, Zeroizing::new(vec![b'a'; length]));
+            assert_eq!(Answer::parse(Operation::Unwrap, &answer.write_short()).unwrap(), answer);
+        }
+        let answer = Answer::new(Operation::Wrap, Zeroizing::new(b"ab".to_vec()));
+        assert_eq!(answer.write_short().as_slice(), br#"{"keywrapresults":{"annotation":"YWI="}}"#);
+    }
+
+    #[test]
+    fn no_buffer_grows_while_an_answer_is_written() {
+        let answer = Answer::new(Operation::Unwrap, Zeroizing::new(vec![0xff; 1000]));
+        for text in [answer.write(), answer.write_short()] {
+            assert!(text.capacity() < text.len() + 8, "{} of {}", text.len(), text.capacity());
+        }
     }
 
     #[test]

@@ -1,17 +1,20 @@
-//! JSON objects whose members are unique, read one level at a time.
+//! JSON objects whose members are unique, read in one pass.
 //!
 //! serde's derived readers quote unexpected values in their errors and let a map's last duplicate win. Neither may happen to a message that
-//! holds keys, so objects are taken apart by hand, and values stay [`RawValue`]s: their spelling can be copied as it is.
+//! holds keys, so objects are taken apart by hand, and values stay as they are spelled: they can be copied so.
+
+mod scanner;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use self::scanner::Scanner;
 
-/// The most members that one object may have: a bound on memory, far above what any client writes.
+/// The most members that one object may have: a bound on the time to find one twice, far above what any client writes.
 pub const MAX_MEMBERS: usize = 256;
+/// The most members that all objects of one text may have together: a bound on memory, far above what a keystore holds.
+pub const MAX_ALL_MEMBERS: usize = 4096;
+/// The most objects and arrays within each other: a bound on the stack.
+pub const MAX_DEPTH: usize = 64;
 
 /// Why a text isn't the JSON that was expected. Holds positions and member names, never values.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -30,145 +33,132 @@ pub enum JsonError {
     /// The same member twice: two readers could take different ones.
     #[error("a JSON object has the member {0:?} twice")]
     Duplicate(String),
-    /// More than [`MAX_MEMBERS`] members.
-    #[error("a JSON object has more than {MAX_MEMBERS} members")]
+    /// More than [`MAX_MEMBERS`], or than [`MAX_ALL_MEMBERS`].
+    #[error("its JSON has more than {MAX_MEMBERS} members in one object, or {MAX_ALL_MEMBERS} in all")]
     TooManyMembers,
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("its JSON is nested more than {MAX_DEPTH} levels deep")]
+    TooDeep,
+}
+
+impl JsonError {
+    fn syntax(text: &[u8], at: usize) -> Self {
+        let before = &text[..text.len().min(at + 1)];
+        let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+        let line = 1 + before[..line_start].iter().filter(|&&byte| byte == b'\n').count();
+        Self::Syntax { line, column: before.len() - line_start }
+    }
 }
 
 /// An object's members, each name once, values as they were spelled.
-#[derive(Debug, Default)]
-pub struct Object<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
+#[derive(Clone, Debug, Default)]
+pub struct Object<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+
+/// A JSON value as it was spelled.
+#[derive(Clone, Debug)]
+pub struct Value<'a> {
+    text: &'a str,
+    /// The members, if it is an object.
+    object: Option<Object<'a>>,
+}
 
 impl<'a> Object<'a> {
     /// Reads an object.
     ///
     /// # Errors
-    /// If the text isn't JSON, isn't an object, has a member twice or too many of them.
+    /// If the text isn't JSON, isn't an object, or if it or an object in it has a member twice or too many of them.
     pub fn parse(text: &'a [u8]) -> Result<Self, JsonError> {
-        serde_json::from_slice(text).map_err(|error| classify(&error))
-    }
-
-    /// Reads a value that is an object or `null`; `null` reads as an object without members.
-    ///
-    /// # Errors
-    /// As [`Object::parse`].
-    pub fn from_value(value: &'a RawValue) -> Result<Self, JsonError> {
-        match value.get() {
-            "null" => Ok(Self::default()),
-            text => Self::parse(text.as_bytes()),
-        }
+        Value::parse(text)?.object.ok_or(JsonError::NotAnObject)
     }
 
     /// A member's value, unless it is missing or `null`.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.get(name).copied().filter(|value| value.get() != "null")
+    pub fn get(&self, name: &str) -> Option<&Value<'a>> {
+        self.value(name).filter(|value| value.text != "null")
     }
 
     /// A member that is an object; missing or `null` reads as an object without members.
     ///
     /// # Errors
-    /// As [`Object::parse`].
+    /// If it is something else.
     pub fn object(&self, name: &str) -> Result<Self, JsonError> {
-        self.get(name).map_or_else(|| Ok(Self::default()), Self::from_value)
+        self.get(name).map_or_else(|| Ok(Self::default()), |value| value.object.clone().ok_or(JsonError::NotAnObject))
     }
 
-    /// Names and values, by name.
-    pub fn members(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0.iter().map(|(name, value)| (name.as_ref(), *value))
+    /// Names and values, as they stand in the text.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value))
+    }
+
+    fn value(&self, name: &str) -> Option<&Value<'a>> {
+        self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value)
+    }
+}
+
+impl<'a> Value<'a> {
+    /// Reads a text that is one value.
+    ///
+    /// # Errors
+    /// If it isn't JSON, or if an object in it has a member twice or too many of them.
+    pub fn parse(text: &'a [u8]) -> Result<Self, JsonError> {
+        let valid = std::str::from_utf8(text).map_err(|error| JsonError::syntax(text, error.valid_up_to()))?;
+        Scanner::new(valid).whole()
+    }
+
+    /// How it is spelled, without whitespace around it.
+    #[must_use]
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// The elements of a value that is an array, or `None` if it is something else.
+    #[must_use]
+    pub fn elements(&self) -> Option<Vec<Value<'a>>> {
+        self.text.starts_with('[').then(|| Scanner::new(self.text).elements().ok())?
+    }
+
+    /// The members of a value that is an object.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn into_object(self) -> Result<Object<'a>, JsonError> {
+        self.object.ok_or(JsonError::NotAnObject)
     }
 }
 
 /// The text of a value that is a JSON string, or `None` if it is something else.
 #[must_use]
-pub fn string(value: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
+pub fn string<'a>(value: &Value<'a>) -> Option<Cow<'a, str>> {
+    value.text.starts_with('"').then(|| scanner::unquote(value.text))?
 }
 
-/// A JSON string, borrowed unless it holds escapes.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(TextVisitor)
-    }
-}
-
-// Marks the errors that are raised below among serde_json's own, whose text may quote values.
-const DUPLICATE: &str = "duplicate member ";
-const TOO_MANY: &str = "too many members";
-
-fn classify(error: &serde_json::Error) -> JsonError {
-    if !error.is_data() {
-        return JsonError::Syntax { line: error.line(), column: error.column() };
-    }
-    let text = error.to_string();
-    if let Some(rest) = text.strip_prefix(DUPLICATE) {
-        let name = rest.rsplit_once(" at line ").map_or(rest, |(name, _)| name);
-        JsonError::Duplicate(name.chars().take(64).collect())
-    } else if text.starts_with(TOO_MANY) {
-        JsonError::TooManyMembers
-    } else {
-        JsonError::NotAnObject
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Object<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = BTreeMap::new();
-                while let Some(Text(name)) = map.next_key()? {
-                    let value = map.next_value::<&RawValue>()?;
-                    if members.contains_key(&name) {
-                        return Err(A::Error::custom(format_args!("{DUPLICATE}{name}")));
-                    }
-                    if members.len() == MAX_MEMBERS {
-                        return Err(A::Error::custom(TOO_MANY));
-                    }
-                    members.insert(name, value);
-                }
-                Ok(Object(members))
-            }
-        }
-        deserializer.deserialize_map(Members)
-    }
+/// A text as a JSON string.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    serde_json::to_string(text).expect("every text is a JSON string")
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn members_keep_the_spelling_of_their_values() {
-        let object = Object::parse(br#"{"a": [1, 2 ], "b":null, "\u0063":"x\u0041"}"#).unwrap();
-        assert_eq!(object.get("a").unwrap().get(), "[1, 2 ]");
+        let object = Object::parse(br#"{"a": [1, 2 ], "b":null, "\u0063":"x\u0041", "d": { "e":1 } }"#).unwrap();
+        assert_eq!(object.get("a").unwrap().text(), "[1, 2 ]");
         assert!(object.get("b").is_none());
         assert_eq!(string(object.get("c").unwrap()).unwrap(), "xA");
+        assert_eq!(object.get("d").unwrap().text(), r#"{ "e":1 }"#);
+        assert_eq!(object.object("d").unwrap().get("e").unwrap().text(), "1");
     }
 
     #[test]
-    fn a_duplicate_member_is_an_error_however_it_is_spelled() {
-        let error = Object::parse(br#"{"op":1,"\u006fp":2}"#).unwrap_err();
-        assert_eq!(error, JsonError::Duplicate("op".into()));
+    fn a_duplicate_member_is_an_error_however_it_is_spelled_and_wherever_it_stands() {
+        for text in [r#"{"op":1,"\u006fp":2}"#, r#"{"a":[{"b":{"op":1,"op":null}}]}"#] {
+            assert_eq!(Object::parse(text.as_bytes()).unwrap_err(), JsonError::Duplicate("op".into()), "{text}");
+        }
     }
 
     #[test]
@@ -180,9 +170,60 @@ mod tests {
     }
 
     #[test]
-    fn members_are_bounded() {
-        let many: Vec<String> = (0..=MAX_MEMBERS).map(|n| format!("\"{n}\":0")).collect();
-        let text = format!("{{{}}}", many.join(","));
-        assert_eq!(Object::parse(text.as_bytes()).unwrap_err(), JsonError::TooManyMembers);
+    fn members_and_depth_are_bounded() {
+        let object = |members: usize| format!("{{{}}}", (0..members).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(","));
+        let array = |objects: usize| format!("[{}]", vec![object(MAX_MEMBERS); objects].join(","));
+        let enough = MAX_ALL_MEMBERS / MAX_MEMBERS;
+        assert!(Value::parse(array(enough).as_bytes()).is_ok());
+        for text in [object(MAX_MEMBERS + 1), array(enough + 1)] {
+            assert_eq!(Value::parse(text.as_bytes()).unwrap_err(), JsonError::TooManyMembers);
+        }
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(Value::parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert_eq!(Value::parse(nested(MAX_DEPTH + 1).as_bytes()).unwrap_err(), JsonError::TooDeep);
+    }
+
+    #[test]
+    fn what_is_wrong_is_found_where_it_stands() {
+        for (text, line, column) in [("{", 1, 1), ("{\n \"a\":tru}", 2, 6), ("[1,]", 1, 4), ("", 1, 0), ("{}\n\nx", 3, 1)] {
+            assert_eq!(Value::parse(text.as_bytes()).unwrap_err(), JsonError::Syntax { line, column }, "{text:?}");
+        }
+    }
+
+    /// What serde_json takes, except what only this reader bounds or refuses.
+    fn agrees(text: &[u8]) -> bool {
+        match Value::parse(text) {
+            Ok(value) => serde_json::from_slice::<&serde_json::value::RawValue>(text).is_ok_and(|raw| raw.get() == value.text()),
+            Err(JsonError::Syntax { .. }) => serde_json::from_slice::<serde_json::Value>(text).is_err(),
+            Err(_) => true,
+        }
+    }
+
+    #[test]
+    fn the_grammar_is_that_of_rfc_8259() {
+        let good =
+            ["[0,-0,10.5e+3,1E-2]", " [ ] ", "{ }", r#""\u00e4\/\b""#, "\"ä\u{7f}\"", "[null,true,false]", "\"1234567\"", "\"12345678\""];
+        let bad = r#"01 - 1. .5 +1 1e [1,] [,] {,} {"a"} {"a":} {"a":1,} {1:2} nul tru NaN " "\x" "\u12g4" "\u123" [} {] 'a' \"#;
+        let bad = bad.split(' ').chain(["", "1 2", "[1 2]", "\"\n\"", "\"\u{1f}2345678\"", "\u{feff}1", "\u{a0}1"]);
+        for text in good {
+            assert!(Value::parse(text.as_bytes()).is_ok() && agrees(text.as_bytes()), "{text}");
+        }
+        for text in bad {
+            assert!(Value::parse(text.as_bytes()).is_err() && agrees(text.as_bytes()), "{text}");
+        }
+        assert!(agrees(b"\"\xff\"") && agrees(b"\"\xe4\""));
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_reads_as_serde_reads_it(text in r#"[\[\]{}",:0-9eE.+\-\\u ntfalse\x00-\x20ä]{0,24}"#, any: Vec<u8>) {
+            prop_assert!(agrees(text.as_bytes()) && agrees(&any));
+        }
+
+        #[test]
+        fn every_string_reads_as_serde_reads_it(text: String) {
+            let spelled = quote(&text);
+            prop_assert_eq!(string(&Value::parse(spelled.as_bytes()).unwrap()).unwrap(), text);
+        }
     }
 }

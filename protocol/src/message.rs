@@ -1,9 +1,8 @@
 //! One message from a client to a key provider.
 
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::json::{JsonError, Object, string};
+use crate::json::{JsonError, Object, Value, quote, string};
 use crate::{MAX_ANNOTATION, MAX_MESSAGE, bytes};
 
 /// What a message asks for.
@@ -77,13 +76,13 @@ const ENABLED: &str = "Enabled";
 pub struct Message<'a> {
     operation: Operation,
     parameters: Object<'a>,
-    payload: &'a RawValue,
+    payload: Value<'a>,
 }
 
 /// One value of a parameter: what it says, and how the client spelled it.
-struct Value<'a> {
+struct Given<'a> {
     text: Zeroizing<String>,
-    raw: &'a RawValue,
+    spelled: &'a str,
 }
 
 impl<'a> Message<'a> {
@@ -106,7 +105,7 @@ impl<'a> Message<'a> {
         Ok(Self {
             operation,
             parameters: client.object("Parameters").map_err(at("Parameters"))?,
-            payload: inner.get(payload).ok_or(MessageError::Missing(payload))?,
+            payload: inner.get(payload).cloned().ok_or(MessageError::Missing(payload))?,
         })
     }
 
@@ -118,7 +117,7 @@ impl<'a> Message<'a> {
 
     /// The names of the parameters that hold a value which `accept` takes: for finding out which provider is being called.
     pub fn providers<'m>(&'m self, accept: impl Fn(&str) -> bool + 'm) -> impl Iterator<Item = &'m str> {
-        let named = move |parameter: &RawValue| {
+        let named = move |parameter: &Value<'_>| {
             let values = texts(parameter).unwrap_or_default();
             values.iter().any(|value| accept(&value.text))
         };
@@ -139,7 +138,7 @@ impl<'a> Message<'a> {
         Ok(self.given(provider)?.into_iter().map(|value| value.text.to_string()).collect())
     }
 
-    fn given(&self, provider: &str) -> Result<Vec<Value<'a>>, MessageError> {
+    fn given(&self, provider: &str) -> Result<Vec<Given<'a>>, MessageError> {
         let values = self.parameters.get(provider).map_or(Some(Vec::new()), texts);
         let mut values = values.ok_or(MessageError::BadParameter)?;
         values.retain(|value| !value.text.is_empty() && *value.text != ENABLED);
@@ -151,7 +150,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// If it isn't spelled as bytes.
     pub fn opts_data(&self) -> Result<Zeroizing<Vec<u8>>, MessageError> {
-        bytes::read_opts_data(self.payload).ok_or(MessageError::BadBytes("optsdata"))
+        bytes::read_opts_data(&self.payload).ok_or(MessageError::BadBytes("optsdata"))
     }
 
     /// The decoded annotation to unwrap.
@@ -159,7 +158,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// If it isn't spelled as bytes, or is too long.
     pub fn annotation(&self) -> Result<Vec<u8>, MessageError> {
-        let annotation = bytes::read(self.payload).ok_or(MessageError::BadBytes("annotation"))?;
+        let annotation = bytes::read(&self.payload).ok_or(MessageError::BadBytes("annotation"))?;
         if annotation.len() > MAX_ANNOTATION {
             return Err(MessageError::AnnotationTooLong);
         }
@@ -176,18 +175,18 @@ impl<'a> Message<'a> {
         let given = self.given(provider)?;
         let values: Vec<&str> = match &encoded {
             Some(value) => vec![value],
-            None => given.iter().map(|value| value.raw.get()).collect(),
+            None => given.iter().map(|value| value.spelled).collect(),
         };
         let (params, config, payload) = names(self.operation);
         let head = format!(
             r#"{{"op":"{op}","{params}":{{"{config}":{{"Parameters":{{{name}:[{values}]}}}},"{payload}":"#,
             op = op_name(self.operation),
-            name = serde_json::Value::from(provider),
+            name = quote(provider),
             values = values.join(","),
         );
         // Sized beforehand, so that no copy of the opts data is left behind by a buffer that grew.
-        let mut message = Zeroizing::new(Vec::with_capacity(head.len() + self.payload.get().len() + 2));
-        for part in [&head, self.payload.get(), "}}"] {
+        let mut message = Zeroizing::new(Vec::with_capacity(head.len() + self.payload.text().len() + 2));
+        for part in [&head, self.payload.text(), "}}"] {
             message.extend_from_slice(part.as_bytes());
         }
         Ok(message)
@@ -223,13 +222,12 @@ fn names(operation: Operation) -> (&'static str, &'static str, &'static str) {
 }
 
 /// A parameter's values; `None` unless all are byte fields that hold text.
-fn texts(parameter: &RawValue) -> Option<Vec<Value<'_>>> {
-    let values: Vec<&RawValue> = serde_json::from_str(parameter.get()).ok()?;
-    let text = |raw| {
-        let text = std::str::from_utf8(&bytes::read(raw)?).ok()?.to_owned();
-        Some(Value { text: Zeroizing::new(text), raw })
+fn texts<'a>(parameter: &Value<'a>) -> Option<Vec<Given<'a>>> {
+    let text = |value: Value<'a>| {
+        let text = std::str::from_utf8(&bytes::read(&value)?).ok()?.to_owned();
+        Some(Given { text: Zeroizing::new(text), spelled: value.text() })
     };
-    values.into_iter().map(text).collect()
+    parameter.elements()?.into_iter().map(text).collect()
 }
 
 #[cfg(test)]
@@ -323,7 +321,7 @@ mod tests {
         assert_eq!(refused(r#"{"op":"keyunwrap","keyunwrapparams":null}"#), "the message has no `annotation`");
         assert_eq!(refused(r#"{"op":"keywrap","keywrapparams":{"ec":7}}"#), "ec is malformed: not a JSON object");
         let twice = r#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"p":[],"p":[]}},"optsdata":""}}"#;
-        assert_eq!(refused(twice), r#"Parameters is malformed: a JSON object has the member "p" twice"#);
+        assert_eq!(refused(twice), r#"the message is malformed: a JSON object has the member "p" twice"#);
         assert_eq!(Message::parse(&vec![b' '; MAX_MESSAGE + 1]).unwrap_err(), MessageError::TooLong);
     }
 

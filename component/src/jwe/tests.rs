@@ -147,7 +147,7 @@ fn a_jwe_opens_only_with_the_context_that_it_was_made_with() {
 
 #[test]
 fn a_context_that_is_no_map_of_texts_matches_none() {
-    for context in ["1", "[]", r#""a""#, r#"{"a":1}"#, r#"{"a":"1","b":null}"#, r#"{"a":"1","a":"1"}"#] {
+    for context in ["1", "[]", r#""a""#, r#"{"a":1}"#, r#"{"a":"1","b":null}"#] {
         let compact = sealed(&format!(r#"{{"alg":"A256KW","enc":"A256GCM","context":{context}}}"#), b"opts");
         for uri in [KEY, "local://k?context_a=1"] {
             corrupt_reason(decrypt_with(&host(), uri, compact.as_bytes()));

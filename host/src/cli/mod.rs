@@ -25,7 +25,7 @@ use ocicrypt_kms::{Builder, Config, Environment, Error, ErrorKind, KeyProvider};
 ///
 /// Without a command, it makes one exchange of the ocicrypt key provider protocol on standard input and output: container tools start it
 /// so, by way of an entry in ocicrypt.json.
-#[derive(Debug, Parser)]
+#[derive(Debug, Default, Parser)]
 #[command(name = "ocicrypt-kms", version, disable_help_subcommand = true)]
 struct Arguments {
     #[command(flatten)]
@@ -35,7 +35,7 @@ struct Arguments {
 }
 
 /// What every command that uses keys needs to know.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 struct Options {
     /// Name of this provider in ocicrypt.json [default: the parameter that holds key URIs]
     #[arg(long, value_name = "NAME", global = true)]
@@ -71,9 +71,14 @@ enum Command {
 
 /// Runs the program.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments.map(two_dashes)) {
-        Ok(arguments) => arguments,
-        Err(error) => return usage(&error),
+    let arguments: Vec<_> = arguments.map(two_dashes).collect();
+    let arguments = match arguments.len() {
+        // Container tools mostly give none, and to prepare for what might be given takes longer than an exchange.
+        0 | 1 => Arguments::default(),
+        _ => match Arguments::try_parse_from(arguments) {
+            Ok(arguments) => arguments,
+            Err(error) => return usage(&error),
+        },
     };
     match execute(arguments) {
         Ok(code) => code,
@@ -156,6 +161,11 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_arguments_are_read_as_the_parser_reads_them() {
+        assert_eq!(format!("{:?}", Arguments::default()), format!("{:?}", Arguments::parse_from(["ocicrypt-kms"])));
     }
 
     #[test]

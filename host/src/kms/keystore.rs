@@ -4,19 +4,22 @@
 //! that others could read or write, or that belongs to somebody else, is refused, as ssh refuses its private keys. A set that holds
 //! nothing but public keys may be read by others.
 
+#[cfg(feature = "local")]
+mod cache;
 mod jwk;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ocicrypt_kms_protocol::Operation;
-use ocicrypt_kms_protocol::json::Object;
+use ocicrypt_kms_protocol::json::{Object, Value};
 use rustix::fs::OFlags;
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "local")]
+pub(super) use self::cache::Cache;
 pub use self::jwk::{Curve, CurveKey, HpkeKey, Jwk, Material, RsaKey, RsaPrivate, parse_ephemeral, write_ephemeral};
 use crate::Error;
 
@@ -43,6 +46,14 @@ pub enum Existing {
     Rotate,
 }
 
+/// A file of the keystore, as it was opened.
+struct KeyFile {
+    #[cfg_attr(not(feature = "local"), allow(dead_code))]
+    metadata: Metadata,
+    text: Zeroizing<Vec<u8>>,
+    versions: Vec<Jwk>,
+}
+
 impl Keystore {
     /// The keystore in `folder`, which need not exist yet.
     #[must_use]
@@ -62,11 +73,11 @@ impl Keystore {
     /// # Errors
     /// If it doesn't exist, its file could be read or changed by others, or isn't a JWK set that can be used.
     pub fn load(&self, name: &str, operation: Operation) -> Result<Vec<Jwk>, Error> {
-        self.read(name, operation).map(|(_, versions)| versions)
+        self.read(name, operation).map(|file| file.versions)
     }
 
-    /// The file's text and what it holds.
-    fn read(&self, name: &str, operation: Operation) -> Result<(Zeroizing<Vec<u8>>, Vec<Jwk>), Error> {
+    /// The key's file and what it holds.
+    fn read(&self, name: &str, operation: Operation) -> Result<KeyFile, Error> {
         let path = self.path(name);
         // Not blocking: opening a pipe would wait for a writer, for ever.
         let open = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
@@ -91,7 +102,7 @@ impl Keystore {
             self.unusable(name, &reason, &format!("if nobody else has used it, make it yours alone: chmod 600 {}", path.display()))
         })?;
         let versions = versions.map_err(|reason| self.unusable(name, &reason, "restore the file from a backup"))?;
-        Ok((text, versions))
+        Ok(KeyFile { metadata, text, versions })
     }
 
     /// Puts a new key called `name` into the keystore, or with [`Existing::Rotate`] a new version of it, and gives its file.
@@ -130,7 +141,7 @@ impl Keystore {
 
     /// The text of the set's keys as they stand in the file, after checking that `key` can become a version of them.
     fn older(&self, name: &str, key: &Jwk) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let (text, versions) = self.read(name, Operation::Wrap)?;
+        let KeyFile { text, versions, .. } = self.read(name, Operation::Wrap)?;
         let wrong = |reason: String| self.unusable(name, &reason, "restore the file from a backup");
         if versions.len() >= MAX_VERSIONS {
             return Err(wrong(format!("it has {} versions already", versions.len())));
@@ -145,7 +156,7 @@ impl Keystore {
             return Err(self.unusable(name, "it holds only the public half of the key", &hint));
         }
         let keys = keys_of(&text).map_err(wrong)?;
-        Ok(Zeroizing::new(keys.iter().map(|key| key.get()).collect::<Vec<_>>().join(",\n  ").into_bytes()))
+        Ok(Zeroizing::new(keys.iter().map(Value::text).collect::<Vec<_>>().join(",\n  ").into_bytes()))
     }
 
     /// One writer at a time; readers see whole files without it.
@@ -181,7 +192,7 @@ fn uri(name: &str) -> String {
     format!("local://{name}")
 }
 
-fn check_owner(metadata: &std::fs::Metadata) -> Result<(), String> {
+fn check_owner(metadata: &Metadata) -> Result<(), String> {
     let user = rustix::process::geteuid().as_raw();
     match metadata.uid() {
         owner if owner == user || owner == 0 => Ok(()),
@@ -189,7 +200,7 @@ fn check_owner(metadata: &std::fs::Metadata) -> Result<(), String> {
     }
 }
 
-fn check_mode(metadata: &std::fs::Metadata, secret: bool) -> Result<(), String> {
+fn check_mode(metadata: &Metadata, secret: bool) -> Result<(), String> {
     match (metadata.mode() & 0o777, secret) {
         (mode, true) if mode & 0o077 != 0 => Err(format!("its mode is {mode:04o}, so others could use the key")),
         (mode, false) if mode & 0o022 != 0 => Err(format!("its mode is {mode:04o}, so others could put a key of theirs in its place")),
@@ -212,10 +223,10 @@ fn parse_set(text: &[u8]) -> Result<Vec<Jwk>, String> {
     }
 }
 
-fn keys_of(text: &[u8]) -> Result<Vec<&RawValue>, String> {
+fn keys_of(text: &[u8]) -> Result<Vec<Value<'_>>, String> {
     let set = Object::parse(text).map_err(|error| format!("it is {error}"))?;
     let keys = set.get("keys").ok_or("it is not a JWK set: it has no member `keys`")?;
-    serde_json::from_str(keys.get()).map_err(|_| "it is not a JWK set: `keys` is not an array".to_owned())
+    keys.elements().ok_or_else(|| "it is not a JWK set: `keys` is not an array".to_owned())
 }
 
 fn write_set(key: &[u8], older: &[u8]) -> Zeroizing<Vec<u8>> {

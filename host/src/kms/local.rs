@@ -1,6 +1,7 @@
 //! `local://NAME`: keys of the [keystore](super::keystore). How one wraps follows from what it is: a symmetric key by A256KW (RFC 7518
 //! section 4.4, RFC 3394), others as `public_key` says. Without a key's private half it wraps and does no more.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use aes_kw::{KeyInit as _, KwAes256};
@@ -10,7 +11,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "asymmetric")]
 use super::keystore::PUBLIC_ONLY;
-use super::keystore::{Jwk, Keystore, Material};
+use super::keystore::{Cache, Jwk, Keystore, Material};
 #[cfg(feature = "post-quantum")]
 use super::public_key::hpke;
 #[cfg(feature = "asymmetric")]
@@ -24,14 +25,14 @@ const OVERHEAD: usize = aes_kw::IV_LEN;
 
 /// The keystore as a service.
 pub struct Local {
-    keystore: Result<Keystore, Error>,
+    keystore: Result<Cache, Error>,
 }
 
 impl Local {
     /// Keys of `keystore`. If it isn't known where that is, opening a key says so.
     #[must_use]
     pub fn new(keystore: Result<Keystore, Error>) -> Self {
-        Self { keystore }
+        Self { keystore: keystore.map(Cache::new) }
     }
 }
 
@@ -74,7 +75,7 @@ struct LocalKey {
     name: String,
     algorithm: Algorithm,
     /// The current one first; at least one, and all wrap by `algorithm`.
-    versions: Vec<Jwk>,
+    versions: Arc<Vec<Jwk>>,
 }
 
 #[async_trait]
@@ -208,7 +209,7 @@ mod tests {
             #[cfg(feature = "asymmetric")]
             name: "k".into(),
             algorithm: versions[0].algorithm(),
-            versions,
+            versions: Arc::new(versions),
         }
     }
 

@@ -5,10 +5,9 @@ use std::time::Instant;
 
 use crc32c::crc32c;
 use ocicrypt_kms_protocol::bytes;
-use ocicrypt_kms_protocol::json::{Object, string};
+use ocicrypt_kms_protocol::json::{Object, Value, string};
 use reqwest::{Method, Url};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::credentials::Credentials;
@@ -93,12 +92,12 @@ pub(super) struct Check {
 impl Check {
     /// A field that says that the service has verified what was sent.
     pub(super) fn verified(answer: &Object<'_>, name: &'static str) -> Self {
-        Self { name, holds: answer.get(name).map(|value| value.get() == "true") }
+        Self { name, holds: answer.get(name).map(|value| value.text() == "true") }
     }
 
     /// A field that holds the sum of what was answered.
     pub(super) fn sum(answer: &Object<'_>, name: &'static str, over: &[u8]) -> Self {
-        let given = |value: &RawValue| string(value).map_or_else(|| value.get().to_owned(), |text| text.into_owned());
+        let given = |value: &Value<'_>| string(value).map_or_else(|| value.text().to_owned(), |text| text.into_owned());
         Self { name, holds: answer.get(name).map(|value| given(value) == checksum(over)) }
     }
 }

@@ -6,8 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use ocicrypt_kms_protocol::json::{Object, string};
-use serde_json::value::RawValue;
+use ocicrypt_kms_protocol::json::{Object, Value, string};
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -130,8 +129,8 @@ impl Jwk {
     ///
     /// # Errors
     /// A sentence, if it can't wrap keys in any way that is known here.
-    pub fn parse(jwk: &RawValue) -> Result<Self, String> {
-        let object = Object::parse(jwk.get().as_bytes()).map_err(|error| format!("a key in it is {error}"))?;
+    pub fn parse(jwk: Value<'_>) -> Result<Self, String> {
+        let object = jwk.into_object().map_err(|error| format!("a key in it is {error}"))?;
         let members = Members(&object);
         // First: a key for something else may look otherwise, too.
         members.check_purpose(members.algorithm()?)?;
@@ -401,7 +400,7 @@ impl Members<'_> {
             return Err("a key in it is not for encryption (`use` is not `enc`)".into());
         }
         let Some(operations) = self.0.get("key_ops") else { return Ok(()) };
-        let operations: Vec<String> = serde_json::from_str(operations.get()).map_err(|_| "a key in it has `key_ops` that are no texts")?;
+        let operations: Vec<String> = serde_json::from_str(operations.text()).map_err(|_| "a key in it has `key_ops` that are no texts")?;
         // A public key that others agree on keys with has none: its owner does the deriving.
         match operations.iter().all(|operation| OPERATIONS.contains(&operation.as_str())) {
             true => Ok(()),

@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use aws_lc_rs::agreement::{PrivateKey, UnparsedPublicKey, agree};
+use ocicrypt_kms_protocol::json::Value;
 use proptest::prelude::*;
-use serde_json::value::RawValue;
 
 use super::*;
 use crate::key_uri::Algorithm;
@@ -28,7 +28,7 @@ static RSA: LazyLock<RsaKey> = LazyLock::new(|| match generate(Algorithm::RsaOae
 });
 
 fn jwk(text: &str) -> Jwk {
-    Jwk::parse(&RawValue::from_string(text.to_owned()).unwrap()).unwrap()
+    Jwk::parse(Value::parse(text.as_bytes()).unwrap()).unwrap()
 }
 
 fn on_curve(text: &str) -> CurveKey {

@@ -201,7 +201,7 @@ impl Login {
         }
         let outer = Object::parse(&answer.body).unwrap_or_default();
         let auth = outer.object("auth").unwrap_or_default();
-        let number = |name| auth.get(name).and_then(|value| value.get().parse::<u32>().ok()).unwrap_or(0);
+        let number = |name| auth.get(name).and_then(|value| value.text().parse::<u32>().ok()).unwrap_or(0);
         let token = auth.get("client_token").and_then(string).map(|text| Zeroizing::new(text.into_owned().into_bytes()));
         let token = token.and_then(Token::new).ok_or_else(|| Error::Damaged {
             key: key.to_owned(),

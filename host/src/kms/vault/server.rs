@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
-use ocicrypt_kms_protocol::json::{Object, string};
+use ocicrypt_kms_protocol::json::{Object, Value, string};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::super::http::{Answer, Call, Http, below};
@@ -103,7 +102,7 @@ pub(super) fn is_busy(answer: &Answer) -> bool {
 /// The texts of `{"errors":[…]}`, as one line.
 pub(super) fn errors(body: &[u8]) -> String {
     let object = Object::parse(body).unwrap_or_default();
-    let list = object.get("errors").and_then(|value| serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()).unwrap_or_default();
+    let list = object.get("errors").and_then(Value::elements).unwrap_or_default();
     let texts: Vec<_> = list.iter().filter_map(|value| string(value)).map(|text| flat(&text)).filter(|text| !text.is_empty()).collect();
     printable(&texts.join("; "), MAX_OUTSIDE_TEXT)
 }

@@ -123,7 +123,7 @@ impl Transit {
     /// Servers before Vault 1.13 don't know associated data. They would leave it out, with no more than a warning.
     fn check_bound(&self, answer: &Answer, associated_data: Option<&str>) -> Result<(), Error> {
         let outer = Object::parse(&answer.body).unwrap_or_default();
-        let ignored = outer.get("warnings").is_some_and(|warnings| warnings.get().contains(IGNORED));
+        let ignored = outer.get("warnings").is_some_and(|warnings| warnings.text().contains(IGNORED));
         match associated_data {
             Some(_) if ignored => Err(Error::InvalidInput {
                 reason: format!("{}: the server does not know associated data, so it can't bind an encryption context", self.uri),

@@ -8,7 +8,7 @@ const P256: &str =
     r#""kty":"EC","crv":"P-256","x":"weNJy2HscCSM6AEDTDg04biOvhFhyyWvOHQfeF_PxMQ","y":"e8lnCO-AlStT-NJVX-crhB7QRYhiix03illJOVAOyck""#;
 
 fn parse(text: &str) -> Result<Jwk, String> {
-    Jwk::parse(&RawValue::from_string(text.to_owned()).unwrap())
+    Jwk::parse(Value::parse(text.as_bytes()).map_err(|error| error.to_string())?)
 }
 
 fn with(members: &str) -> Result<Jwk, String> {
