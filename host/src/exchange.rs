@@ -171,7 +171,10 @@ mod tests {
 
     fn read(message: &[u8], name: Option<&str>, key: Option<&str>, defaults: &[&str]) -> Result<Exchange, Error> {
         let (key, defaults) = (key.map(uri), defaults.iter().map(|text| uri(text)).collect::<Vec<_>>());
-        Exchange::read(message, &Settings { name, key: key.as_ref(), default_recipients: &defaults, addresses: &Addresses::default() })
+        let addresses = Addresses::default();
+        let settings =
+            Settings { name, default_name: DEFAULT_NAME, key: key.as_ref(), default_recipients: &defaults, addresses: &addresses };
+        Exchange::read(message, &settings)
     }
 
     #[test]
