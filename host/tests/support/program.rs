@@ -14,9 +14,11 @@ pub struct Program {
 }
 
 impl Program {
-    /// An empty home folder, and nothing else set.
+    /// A home folder with an empty configuration, which keeps this machine's from being read, and nothing else set.
     pub fn new() -> Self {
-        Self { home: tempfile::tempdir().unwrap(), variables: Vec::new() }
+        let user = Self { home: tempfile::tempdir().unwrap(), variables: Vec::new() };
+        user.write(".config/ocicrypt-kms/config.toml", "");
+        user
     }
 
     /// Sets an environment variable.
