@@ -177,6 +177,7 @@ fn headers_that_this_key_did_not_make_are_refused_before_it_is_used() {
         (r#"{"alg":"A256KW","enc":"A256GCM","zip":"DEF"}"#, "`zip` is not supported"),
         (r#"{"alg":"A256KW","enc":"A256GCM","kid":"1","kid":"2"}"#, r#"has the member "kid" twice"#),
         (r#"{"alg":"RSA1_5","enc":"A256GCM","\u0061lg":"A256KW"}"#, r#"has the member "alg" twice"#),
+        (r#"{"alg":"A256KW","enc":"A256GCM","context":{"a":"1","a":"1"}}"#, r#"has the member "a" twice"#),
         ("", "the header is not JSON (line 1, column 0)"),
         ("null", "the header is not a JSON object"),
         (r#"[{"alg":"A256KW","enc":"A256GCM"}]"#, "the header is not a JSON object"),
