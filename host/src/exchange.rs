@@ -6,7 +6,7 @@
 use ocicrypt_kms_protocol::{Message, Operation};
 use zeroize::Zeroizing;
 
-use crate::key_uri::{Addresses, KeyUri, KeyUriError};
+use crate::key_uri::{Addresses, KeyUri, Scheme};
 use crate::policy::Origin;
 use crate::{Error, error};
 
@@ -121,11 +121,10 @@ fn find_name(message: &Message<'_>, settings: &Settings<'_>) -> Result<String, E
 /// Whether a value is a key URI, or was meant to be one. Its start tells: what other schemes send (PEM texts, mail addresses, whole files)
 /// would be a malformed key URI, too.
 fn is_ours(value: &str, addresses: &Addresses) -> bool {
-    let Some((scheme, _)) = value.split_once("://") else {
-        return value.starts_with("arn:") || KeyUri::parse(value, addresses).is_ok();
-    };
-    let plain = scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-    plain && !matches!(KeyUri::parse(&format!("{scheme}://"), addresses), Err(KeyUriError::Scheme(_) | KeyUriError::TooLong(_)))
+    match value.split_once("://") {
+        Some((scheme, _)) => Scheme::named(scheme).is_some(),
+        None => value.starts_with("arn:") || KeyUri::parse(value, addresses).is_ok(),
+    }
 }
 
 fn malformed(error: ocicrypt_kms_protocol::MessageError) -> Error {

@@ -99,6 +99,35 @@ pub enum Key {
     Local(LocalKey),
 }
 
+/// How a key URI begins.
+#[derive(Clone, Copy)]
+pub(crate) enum Scheme {
+    Gcp,
+    Aws,
+    Azure,
+    AzureIdentifier,
+    Vault(VaultFlavour),
+    VaultHost,
+    Local,
+}
+
+impl Scheme {
+    /// The scheme of this name, in the only spelling it has.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "gcpkms" | "gcp-kms" => Some(Self::Gcp),
+            "awskms" | "aws-kms" => Some(Self::Aws),
+            "azurekms" => Some(Self::Azure),
+            "https" => Some(Self::AzureIdentifier),
+            "hashivault" => Some(Self::Vault(VaultFlavour::HashiVault)),
+            "openbao" => Some(Self::Vault(VaultFlavour::OpenBao)),
+            "hcvault" => Some(Self::VaultHost),
+            "local" => Some(Self::Local),
+            _ => None,
+        }
+    }
+}
+
 /// What the configuration adds to the addresses that are built in. The default adds nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
@@ -199,16 +228,14 @@ impl Key {
             return AwsKey::parse_bare(path).map(Key::Aws);
         };
         check_no_port(rest)?;
-        match scheme {
-            "gcpkms" | "gcp-kms" => GcpKey::parse(rest).map(Key::Gcp),
-            "awskms" | "aws-kms" => AwsKey::parse(rest).map(Key::Aws),
-            "azurekms" => AzureKey::parse(rest, addresses).map(Key::Azure),
-            "https" => AzureKey::parse_identifier(rest, addresses).map(Key::Azure),
-            "hashivault" => VaultKey::parse(VaultFlavour::HashiVault, rest).map(Key::Vault),
-            "openbao" => VaultKey::parse(VaultFlavour::OpenBao, rest).map(Key::Vault),
-            "hcvault" => VaultKey::parse_with_host(rest, addresses).map(Key::Vault),
-            "local" => LocalKey::parse(rest).map(Key::Local),
-            _ => Err(KeyUriError::Scheme(quoted(scheme))),
+        match Scheme::named(scheme).ok_or_else(|| KeyUriError::Scheme(quoted(scheme)))? {
+            Scheme::Gcp => GcpKey::parse(rest).map(Key::Gcp),
+            Scheme::Aws => AwsKey::parse(rest).map(Key::Aws),
+            Scheme::Azure => AzureKey::parse(rest, addresses).map(Key::Azure),
+            Scheme::AzureIdentifier => AzureKey::parse_identifier(rest, addresses).map(Key::Azure),
+            Scheme::Vault(flavour) => VaultKey::parse(flavour, rest).map(Key::Vault),
+            Scheme::VaultHost => VaultKey::parse_with_host(rest, addresses).map(Key::Vault),
+            Scheme::Local => LocalKey::parse(rest).map(Key::Local),
         }
     }
 

@@ -1,14 +1,20 @@
 //! The service on gRPC, with health (grpc.health.v1) and reflection beside it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ocicrypt_kms_protocol::MAX_MESSAGE;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::codegen::{self, BoxFuture, http};
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use super::connection::Connection;
+use super::corked::Corked;
 use super::exchanges::Exchanges;
 use super::telemetry;
 use crate::Error;
@@ -67,6 +73,32 @@ impl KeyProviderService for Service {
     }
 }
 
+/// Takes requests to their service: those for keys straight, the few others by their path.
+#[derive(Clone)]
+struct Front {
+    service: KeyProviderServiceServer<Service>,
+    others: Routes,
+}
+
+impl codegen::Service<http::Request<Body>> for Front {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Both are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = request.uri().path().strip_prefix('/').and_then(|path| path.split('/').next());
+        match service == Some(SERVICE) {
+            true => self.service.call(request),
+            false => Box::pin(self.others.call(request)),
+        }
+    }
+}
+
 /// Reads the header `grpc-timeout` (gRPC over HTTP/2: at most eight digits and a unit).
 fn timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -100,25 +132,24 @@ pub(super) async fn serve(
     let time = exchanges.deadline() + MESSAGE_TIME;
     let limit = MAX_MESSAGE + ENVELOPE;
     let service = KeyProviderServiceServer::new(Service(exchanges)).max_decoding_message_size(limit).max_encoding_message_size(2 * limit);
-    let mut server = tonic::transport::Server::builder()
+    let server = tonic::transport::Server::builder()
         .timeout(time)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PONG))
         .max_connection_age(MAX_AGE);
-    let routes = server
-        .add_service(service)
-        .add_service(health_service)
+    let others = Routes::new(health_service)
         .add_service(reflection().build_v1().map_err(|error| failed(&error))?)
-        .add_service(reflection().build_v1alpha().map_err(|error| failed(&error))?);
+        .add_service(reflection().build_v1alpha().map_err(|error| failed(&error))?)
+        .prepare();
     let stopping = async {
         stop.await;
         // Watchers of the health service learn it; their streams would otherwise hold their connections open.
         health.set_not_serving::<KeyProviderServiceServer<Service>>().await;
     };
-    let connections = ReceiverStream::new(connections).map(Ok::<_, std::convert::Infallible>);
-    routes.serve_with_incoming_shutdown(connections, stopping).await.map_err(|error| failed(&error))
+    let connections = ReceiverStream::new(connections).map(|connection| Ok::<_, Infallible>(Corked::new(connection)));
+    server.serve_with_incoming_shutdown(Front { service, others }, connections, stopping).await.map_err(|error| failed(&error))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Metrics for Prometheus, and whether the server is up, on a listener of their own.
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -37,20 +38,21 @@ impl Metrics {
     }
 }
 
-/// Serves `/metrics` and `/healthz` until `stop`.
-pub(super) async fn serve(metrics: Metrics, listener: tokio::net::TcpListener, mut stop: watch::Receiver<bool>) {
+/// Serves `/metrics` and `/healthz`. While the server drains, it is not healthy any more, and what it still does is counted.
+pub(super) async fn serve(metrics: Metrics, listener: tokio::net::TcpListener, stop: watch::Receiver<bool>) {
     let text = move || {
         let text = metrics.text();
         async move { ([(CONTENT_TYPE, TEXT)], text) }
     };
-    let health = stop.clone();
     let healthy = move || {
-        let stopping = *health.borrow();
-        async move { if stopping { (axum::http::StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (axum::http::StatusCode::OK, "ok\n") } }
+        let health = match *stop.borrow() {
+            true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+            false => (StatusCode::OK, "ok\n"),
+        };
+        async move { health }
     };
     let routes = Router::new().route("/metrics", get(text)).route("/healthz", get(healthy));
-    let served = axum::serve(listener, routes).with_graceful_shutdown(async move { drop(stop.wait_for(|&stop| stop).await) });
-    if let Err(error) = served.await {
+    if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!(%error, "metrics are not served any more");
     }
 }

@@ -6,6 +6,7 @@
 mod address;
 mod admission;
 mod connection;
+mod corked;
 mod exchanges;
 mod gate;
 mod grpc;

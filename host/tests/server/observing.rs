@@ -139,11 +139,10 @@ fn a_server_that_stops_says_so_to_health_checks() {
         let under_way = tokio::spawn(async move { call(&channel, "WrapKey", &wrapping(GCP)).await });
         tokio::time::sleep(Duration::from_millis(500)).await;
         server.signal("TERM");
+        server.wait_for("stopping: no new connections, what is under way may end");
         let begun = Instant::now();
-        while TcpStream::connect(&address).is_ok() && begun.elapsed() < Duration::from_secs(5) {
-            if get(&address, "/healthz") == (503, "stopping\n".into()) {
-                break;
-            }
+        while get(&address, "/healthz") != (503, "stopping\n".into()) {
+            assert!(begun.elapsed() < Duration::from_secs(1), "the server still says that it is healthy");
         }
         under_way.await.unwrap().unwrap();
     });
