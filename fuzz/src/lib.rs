@@ -2,7 +2,7 @@
 //! compiler, instrumented, for nothing that the targets reach.
 #![allow(dead_code)]
 
-#[path = "../../host/src/config.rs"]
+#[path = "../../host/src/config/mod.rs"]
 pub mod config;
 #[path = "../../host/src/error.rs"]
 pub mod error;

@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn every_setting_reads() {
-        let config = Config::parse(include_str!("../../example/config.toml")).unwrap();
+        let config = Config::parse(include_str!("../../../example/config.toml")).unwrap();
         assert_eq!(config.provider.as_deref(), Some("kmscrypt"));
         assert!(config.keys.is_some() && config.keystore.is_some() && config.gcp.endpoint.is_some());
         assert!(config.vault.address.is_some() && config.vault.approle.is_some());
