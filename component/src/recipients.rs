@@ -27,8 +27,7 @@ pub fn exchange<H: Host>(host: &H, name: &str, defaults: &[String], message: &[u
 
 /// Wraps opts data for every recipient, or for none: all keys are borrowed before the first is used.
 fn wrap<H: Host>(host: &H, recipients: &[String], opts_data: &[u8]) -> Result<Vec<u8>, Error> {
-    // One can't be there twice.
-    let recipients = if recipients.len() > 1 { canonical(host, recipients)? } else { recipients.to_vec() };
+    let recipients = canonical(host, recipients)?;
     match recipients.len() {
         0 => return Err(Error::InvalidInput("no key to wrap with was named".into())),
         1..=MAX_PACKETS => {}
