@@ -312,7 +312,7 @@ impl Builder {
             (Some(keys), _) if self.for_clients => Ok(parse(keys)?.for_all()),
             (None, Some(key)) if self.for_clients => Ok(parse(std::slice::from_ref(key))?.for_all()),
             (None, None) if self.for_clients => {
-                Err(wrong("a server lends only the keys that are listed, and none are; add `keys = [\"local://*\"]` or the like".into()))
+                Err(wrong("a server lends only the keys that are listed, and none are; add `keys = [\"local://*\"]` or the like to the configuration, or give --kmsURI".into()))
             }
             (Some(keys), _) => parse(keys),
             (None, _) => Ok(KeyList::default()),

@@ -105,6 +105,11 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error> {
+    #[cfg(feature = "server")]
+    if let Some(Command::Serve(serve)) = command {
+        // It has a log of its own.
+        return serve.run(options).map(|()| ExitCode::SUCCESS);
+    }
     debug_log::start(options.debug_log.as_deref())?;
     match command {
         None => exec::run(options).map(|()| ExitCode::SUCCESS),
@@ -112,7 +117,7 @@ fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error>
         Some(Command::Public(public)) => public.run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Inspect(inspect)) => inspect.run().map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "server")]
-        Some(Command::Serve(serve)) => serve.run(options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Serve(_)) => unreachable!("it was served above"),
         Some(Command::Doctor(doctor)) => doctor.run(options),
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Serve {
     /// Where to listen: unix:///PATH, ttrpc+unix:///PATH, tcp://HOST:PORT [default: unix:///run/ocicrypt-kms/kms.sock]
     #[arg(long, value_name = "URI")]
     listen: Vec<String>,
-    /// Serve gRPC without TLS on [HOST]:PORT, on 127.0.0.1 if there is no HOST
+    /// Serve gRPC without TLS on 127.0.0.1; with a HOST, the same as --listen tcp://HOST:PORT
     #[arg(long, value_name = "[HOST]:PORT")]
     grpcport: Option<String>,
     /// The server's certificate chain (PEM), for TCP
@@ -59,6 +59,10 @@ enum Level {
 
 impl Serve {
     pub fn run(self, options: Options) -> Result<(), Error> {
+        if options.debug_log.is_some() {
+            let reason = "serve logs to standard error; use --log-level debug".into();
+            return Err(Error::Configuration { place: "--debugLog".into(), reason });
+        }
         let mut config = options.config()?;
         self.override_settings(&mut config.server)?;
         let settings = config.server.clone();

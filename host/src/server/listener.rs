@@ -116,7 +116,7 @@ fn bind_file(path: &Path, group: Option<u32>) -> io::Result<std::os::unix::net::
         std::fs::DirBuilder::new().mode(0o755).create(folder)?;
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there; stop it, or listen elsewhere"));
     }
     let is_other = std::fs::symlink_metadata(path).is_ok_and(|file| !std::os::unix::fs::FileTypeExt::is_socket(&file.file_type()));
     if is_other {
