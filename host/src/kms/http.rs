@@ -256,12 +256,12 @@ pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
 /// # Errors
 /// A sentence that says what is wrong with it.
 pub fn parse_endpoint(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("`{text}` is not an address: {error}"))?;
+    let url = Url::parse(text).map_err(|error| format!("`{text}` is not an address ({error}); write https:// and the host"))?;
     let loopback = match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         Some(url::Host::Domain(name)) => name == "localhost",
-        None => return Err(format!("`{text}` names no host")),
+        None => return Err(format!("`{text}` names no host; write https:// in front of it")),
     };
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
         return Err("the address has a user, a query or a fragment".into());

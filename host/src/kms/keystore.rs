@@ -98,7 +98,10 @@ impl Keystore {
         let versions = parse_set(&text);
         // What can't be read may be anything, a secret too.
         let secret = versions.as_ref().map_or(true, |versions| versions.iter().any(Jwk::is_secret));
-        check_owner(&metadata).and_then(|()| check_mode(&metadata, secret)).map_err(|reason| {
+        check_owner(&metadata).map_err(|reason| {
+            self.unusable(name, &reason, &format!("if you know who put it there, make it yours: chown {} {}", user(), path.display()))
+        })?;
+        check_mode(&metadata, secret).map_err(|reason| {
             self.unusable(name, &reason, &format!("if nobody else has used it, make it yours alone: chmod 600 {}", path.display()))
         })?;
         let versions = versions.map_err(|reason| self.unusable(name, &reason, "restore the file from a backup"))?;
@@ -192,8 +195,12 @@ fn uri(name: &str) -> String {
     format!("local://{name}")
 }
 
+fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 fn check_owner(metadata: &Metadata) -> Result<(), String> {
-    let user = rustix::process::geteuid().as_raw();
+    let user = user();
     match metadata.uid() {
         owner if owner == user || owner == 0 => Ok(()),
         owner => Err(format!("it belongs to user {owner}, not to you ({user})")),
