@@ -36,6 +36,24 @@ impl<F> From<F> for FaultPlan<F> {
     }
 }
 
+/// A fault, for which it can be said how often it happens, and to what.
+pub trait Planned: Sized {
+    /// It happens to so many requests.
+    fn times(self, count: u32) -> FaultPlan<Self> {
+        FaultPlan::from(self).times(count)
+    }
+
+    /// It happens until faults are cleared.
+    fn until_cleared(self) -> FaultPlan<Self> {
+        FaultPlan::from(self).until_cleared()
+    }
+
+    /// It happens to the endpoints that give out tokens, not to the KMS.
+    fn on_tokens(self) -> FaultPlan<Self> {
+        FaultPlan::from(self).on_tokens()
+    }
+}
+
 /// The faults still to happen, the next one first.
 pub(crate) struct Queue<F>(VecDeque<FaultPlan<F>>);
 

@@ -4,6 +4,7 @@
 //! it gets wrong, that library notices. It keeps nothing on disk and protects nothing.
 
 pub mod azure;
+mod cache;
 mod faults;
 pub mod gcp;
 pub mod program;
@@ -14,7 +15,8 @@ mod shared;
 mod traffic;
 mod transport;
 
-pub use faults::FaultPlan;
+pub use cache::cached;
+pub use faults::{FaultPlan, Planned};
 pub use proxy::{Disturbance, Proxy};
 pub use record::Request;
 pub use traffic::Traffic;

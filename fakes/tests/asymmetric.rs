@@ -9,6 +9,7 @@ use google_cloud_gax::error::rpc::Code;
 use google_cloud_kms_v1::client::KeyManagementService;
 use google_cloud_kms_v1::model::crypto_key_version::CryptoKeyVersionAlgorithm;
 use google_cloud_kms_v1::model::{AsymmetricDecryptResponse, PublicKey};
+use ocicrypt_kms_fakes::Planned as _;
 use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
 use support::{Result, client, crc, refusal};
 

@@ -9,6 +9,7 @@ use google_cloud_auth::credentials::{
 };
 use google_cloud_gax::error::rpc::Code;
 use google_cloud_gax::retry_policy::NeverRetry;
+use ocicrypt_kms_fakes::Planned as _;
 use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
 use serde_json::{Value, json};
 use support::{KEY, client, client_as, decrypt, encrypt, fake, refusal};

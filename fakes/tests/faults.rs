@@ -5,6 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use google_cloud_gax::error::rpc::Code;
+use ocicrypt_kms_fakes::Planned as _;
 use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
 use serde_json::{Value, json};
 use support::{KEY, OTHER, client, crc, decrypt, encrypt, fake, refusal};

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use ocicrypt_kms_protocol::Operation;
 
+#[cfg(feature = "http")]
+use crate::key_uri::Scheme;
 use crate::key_uri::Service;
 use crate::{Error, ErrorKind};
 
@@ -77,12 +79,8 @@ pub(crate) fn key_use<T>(operation: Operation, service: Service, began: Instant,
 /// One HTTP request for a key with this URI.
 #[cfg(feature = "http")]
 pub(crate) fn request(key: &str, status: Option<u16>) {
-    let service = match key.split_once("://").map_or("", |(scheme, _)| scheme) {
-        "gcpkms" => "gcp",
-        "awskms" => "aws",
-        "azurekms" => "azure",
-        _ => "vault",
-    };
+    let scheme = key.split_once("://").and_then(|(scheme, _)| Scheme::named(scheme));
+    let service = scheme.map_or("none", |scheme| scheme.service().as_str());
     let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
     metrics::counter!(REQUESTS, "service" => service, "status" => status).increment(1);
 }

@@ -37,10 +37,8 @@ fn jose_dec(home: &Home, key: &Path, compact: &[u8]) -> Vec<u8> {
 /// Runs `jwcrypto`.
 #[cfg(feature = "asymmetric")]
 fn jwcrypto(arguments: &[&str], input: &[u8]) -> Vec<u8> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/jwe.py");
-    let mut command = Command::new(cache.join("ocicrypt-kms/python/bin/python3"));
+    let mut command = Command::new(ocicrypt_kms_fakes::cached("python/bin/python3"));
     let output = run(command.arg(script).args(arguments), input);
     succeeded(output.unwrap_or_else(|error| panic!("Python can't be started ({error}): run `tools/setup test`")))
 }

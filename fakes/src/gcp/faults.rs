@@ -7,7 +7,7 @@ use axum::response::Response;
 use serde_json::{Map, Value};
 
 use super::refusal;
-use crate::faults::{self, Disturb};
+use crate::faults::{self, Disturb, Planned};
 use crate::transport::{self, altered};
 
 /// One disturbance. Those that alter an answer leave an error answer as it is.
@@ -49,22 +49,7 @@ pub enum Fault {
 /// How often a [`Fault`] happens, and to what. As it is, a fault happens once, to the KMS.
 pub type FaultPlan = faults::FaultPlan<Fault>;
 
-impl Fault {
-    /// It happens to so many requests.
-    pub fn times(self, count: u32) -> FaultPlan {
-        FaultPlan::from(self).times(count)
-    }
-
-    /// It happens until faults are cleared.
-    pub fn until_cleared(self) -> FaultPlan {
-        FaultPlan::from(self).until_cleared()
-    }
-
-    /// It happens to the endpoints that give out tokens, not to the KMS.
-    pub fn on_tokens(self) -> FaultPlan {
-        FaultPlan::from(self).on_tokens()
-    }
-}
+impl Planned for Fault {}
 
 impl Disturb for Fault {
     async fn disturb(self, answer: impl Future<Output = Response> + Send) -> Response {

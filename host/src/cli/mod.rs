@@ -105,11 +105,6 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error> {
-    #[cfg(feature = "server")]
-    if let Some(Command::Serve(serve)) = command {
-        // It has a log of its own.
-        return serve.run(options).map(|()| ExitCode::SUCCESS);
-    }
     debug_log::start(options.debug_log.as_deref())?;
     match command {
         None => exec::run(options).map(|()| ExitCode::SUCCESS),
@@ -117,7 +112,7 @@ fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error>
         Some(Command::Public(public)) => public.run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Inspect(inspect)) => inspect.run().map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "server")]
-        Some(Command::Serve(_)) => unreachable!("it was served above"),
+        Some(Command::Serve(serve)) => serve.run(options).map(|()| ExitCode::SUCCESS),
         Some(Command::Doctor(doctor)) => doctor.run(options),
     }
 }
@@ -138,8 +133,12 @@ impl Options {
     }
 
     fn provider(self) -> Result<Builder, Error> {
-        let builder = KeyProvider::builder(self.config()?);
-        Ok(builder.name(self.provider).key(self.kms_uri).credentials(self.adc))
+        let config = self.config()?;
+        Ok(self.provider_of(config))
+    }
+
+    fn provider_of(self, config: Config) -> Builder {
+        KeyProvider::builder(config).name(self.provider).key(self.kms_uri).credentials(self.adc)
     }
 }
 

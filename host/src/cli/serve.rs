@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use ocicrypt_kms::Error;
 use ocicrypt_kms::config::{self, LogFormat, LogLevel};
 use ocicrypt_kms::sandbox::Instances;
 use ocicrypt_kms::server::{Control, DEFAULT_NAME, Metrics, Server};
-use ocicrypt_kms::{Error, KeyProvider};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -69,8 +69,12 @@ impl Serve {
         let _log = log::start(settings.log_format, settings.log_level)?;
         allow_many_files();
         let metrics = settings.metrics.is_some().then(Metrics::install).transpose()?;
-        let provider = KeyProvider::builder(config).name(options.provider).key(options.kms_uri).credentials(options.adc);
-        let provider = provider.default_name(DEFAULT_NAME).for_clients().instances(Instances::Pooled(settings.max_exchanges)).build()?;
+        let provider = options
+            .provider_of(config)
+            .default_name(DEFAULT_NAME)
+            .for_clients()
+            .instances(Instances::Pooled(settings.max_exchanges))
+            .build()?;
         let server = Server::bind(provider, &settings, metrics)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::Internal { reason: format!("the runtime can't be started: {error}") })?;

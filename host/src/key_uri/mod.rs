@@ -126,6 +126,18 @@ impl Scheme {
             _ => None,
         }
     }
+
+    /// Whose keys it begins.
+    #[cfg(feature = "http")]
+    pub fn service(self) -> Service {
+        match self {
+            Self::Gcp => Service::Gcp,
+            Self::Aws => Service::Aws,
+            Self::Azure | Self::AzureIdentifier => Service::Azure,
+            Self::Vault(_) | Self::VaultHost => Service::Vault,
+            Self::Local => Service::Local,
+        }
+    }
 }
 
 /// What the configuration adds to the addresses that are built in. The default adds nothing.

@@ -145,8 +145,8 @@ pub(super) async fn serve(
         .prepare();
     let stopping = async {
         stop.await;
-        // Watchers of the health service learn it; their streams would otherwise hold their connections open.
-        health.set_not_serving::<KeyProviderServiceServer<Service>>().await;
+        // Those who watch it learn it.
+        health.set_service_status(SERVICE, tonic_health::ServingStatus::NotServing).await;
     };
     let connections = ReceiverStream::new(connections).map(|connection| Ok::<_, Infallible>(Corked::new(connection)));
     server.serve_with_incoming_shutdown(Front { service, others }, connections, stopping).await.map_err(|error| failed(&error))

@@ -46,17 +46,8 @@ pub struct Server {
     listeners: Vec<Listener>,
     metrics: Option<(Metrics, std::net::TcpListener)>,
     tls: Option<Arc<Tls>>,
-    limits: Limits,
-    control: watch::Sender<bool>,
-    reload: Arc<tokio::sync::Notify>,
-}
-
-#[derive(Clone, Copy)]
-struct Limits {
-    exchanges: u32,
-    waiting: u32,
-    connections: u32,
-    drain: Duration,
+    settings: config::Server,
+    control: Control,
 }
 
 /// Stops a server, and tells it to read files anew.
@@ -87,29 +78,24 @@ impl Server {
     pub fn bind(provider: KeyProvider, settings: &config::Server, metrics: Option<Metrics>) -> Result<Self, Error> {
         settings.check()?;
         let tls = settings.tls()?.map(|[certificate, key, client_ca]| Tls::load(Files { certificate, key, client_ca })).transpose()?;
+        let check = |is_tcp: bool, address: &str| match is_tcp && tls.is_none() && !settings.insecure_tcp {
+            true => Err(open_to_all(address)),
+            false => Ok(()),
+        };
         let mut listeners = Listener::handed_over()?;
+        listeners.iter().try_for_each(|listener| check(listener.is_tcp(), &listener.name))?;
         if listeners.is_empty() {
             for address in addresses(settings)? {
-                if matches!(address, Address::Tcp { .. }) && tls.is_none() && !settings.insecure_tcp {
-                    return Err(open_to_all(&address.to_string()));
-                }
+                check(matches!(address, Address::Tcp { .. }), &address.to_string())?;
                 listeners.push(Listener::bind(&address, settings.group.as_deref())?);
             }
-        }
-        if let Some(listener) = listeners.iter().find(|listener| listener.is_tcp() && tls.is_none() && !settings.insecure_tcp) {
-            return Err(open_to_all(&listener.name));
         }
         let metrics = match (metrics, &settings.metrics) {
             (Some(metrics), Some(address)) => Some((metrics, listener::tcp(address)?)),
             _ => None,
         };
-        let limits = Limits {
-            exchanges: settings.max_exchanges,
-            waiting: settings.max_waiting,
-            connections: settings.max_connections,
-            drain: Duration::from_secs(settings.drain_seconds.into()),
-        };
-        Ok(Self { provider, listeners, metrics, tls: tls.map(Arc::new), limits, control: watch::channel(false).0, reload: Arc::default() })
+        let control = Control { stop: watch::channel(false).0, reload: Arc::default() };
+        Ok(Self { provider, listeners, metrics, tls: tls.map(Arc::new), settings: settings.clone(), control })
     }
 
     /// Where it can be reached.
@@ -126,7 +112,7 @@ impl Server {
     /// What stops it.
     #[must_use]
     pub fn control(&self) -> Control {
-        Control { stop: self.control.clone(), reload: self.reload.clone() }
+        self.control.clone()
     }
 
     /// Serves until it is stopped, and then as long as exchanges are under way, up to the configured time.
@@ -134,10 +120,10 @@ impl Server {
     /// # Errors
     /// If a socket can't be used.
     pub async fn serve(self) -> Result<(), Error> {
-        let Self { provider, listeners, metrics, tls, limits, control, reload } = self;
+        let Self { provider, listeners, metrics, tls, settings, control: Control { stop, reload } } = self;
         let failed = |error: std::io::Error| Error::Internal { reason: format!("a socket can't be used: {error}") };
-        let exchanges = Arc::new(Exchanges::new(provider, limits.exchanges, limits.waiting));
-        let places = Arc::new(Semaphore::new(limits.connections as usize));
+        let exchanges = Arc::new(Exchanges::new(provider, settings.max_exchanges, settings.max_waiting));
+        let places = Arc::new(Semaphore::new(settings.max_connections as usize));
         let (grpc, grpc_connections) = mpsc::channel(BACKLOG);
         let (ttrpc, ttrpc_connections) = mpsc::channel(BACKLOG);
         let mut accepting = JoinSet::new();
@@ -155,21 +141,21 @@ impl Server {
             beside.spawn(tls.keep_fresh(reload));
         }
         if let Some((metrics, listener)) = metrics {
-            beside.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, control.subscribe()));
+            beside.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, stop.subscribe()));
         }
         let serving = async {
-            let mut stop = control.subscribe();
+            let mut stopping = stop.subscribe();
             tokio::join!(
-                grpc::serve(exchanges.clone(), grpc_connections, stopped(&mut stop)),
-                ttrpc::serve(exchanges, ttrpc_connections, control.subscribe())
+                grpc::serve(exchanges.clone(), grpc_connections, stopped(&mut stopping)),
+                ttrpc::serve(exchanges, ttrpc_connections, stop.subscribe())
             )
             .0
         };
         let draining = async {
-            stopped(&mut control.subscribe()).await;
+            stopped(&mut stop.subscribe()).await;
             accepting.shutdown().await;
-            tokio::time::sleep(limits.drain).await;
-            tracing::warn!(seconds = limits.drain.as_secs(), "exchanges that were not done in time are given up");
+            tokio::time::sleep(Duration::from_secs(settings.drain_seconds.into())).await;
+            tracing::warn!(seconds = settings.drain_seconds, "exchanges that were not done in time are given up");
         };
         tokio::select! {
             served = serving => served,

@@ -3,11 +3,11 @@
 #![allow(dead_code)]
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms_fakes::cached;
 use serde_json::{Value, json};
 
 /// The region of all keys here.
@@ -23,7 +23,7 @@ pub struct Peer {
 impl Peer {
     /// A server of its own.
     pub fn start() -> Self {
-        let python = cache().join("ocicrypt-kms/python/bin/python");
+        let python = cached("python/bin/python");
         let mut child = Command::new(&python)
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/aws/peer.py"))
             .stdin(Stdio::piped())
@@ -85,10 +85,6 @@ impl Drop for Peer {
         let _ = child.kill();
         let _ = child.wait();
     }
-}
-
-fn cache() -> PathBuf {
-    std::env::var_os("XDG_CACHE_HOME").map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"), PathBuf::from)
 }
 
 /// A member that is a string.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ocicrypt_kms_fakes::Planned as _;
 use ocicrypt_kms_fakes::azure::{Fault, TENANT};
 
 use crate::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};

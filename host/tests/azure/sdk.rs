@@ -14,10 +14,7 @@ use crate::{AES, KEY, aes_uri, uri};
 
 /// The interpreter of the environment that `tools/setup test` makes.
 fn python() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"));
-    let python = cache.join("ocicrypt-kms/python/bin/python");
+    let python = ocicrypt_kms_fakes::cached("python/bin/python");
     assert!(python.exists(), "{} is not there; run: tools/setup test", python.display());
     python
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ocicrypt_kms::{Error, ErrorKind};
+use ocicrypt_kms_fakes::Planned as _;
 use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
 
 use crate::messages::{OPTS_DATA, unwrapping, wrapping};

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ocicrypt_kms_fakes::Planned as _;
 use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
 use tonic::Code;
 

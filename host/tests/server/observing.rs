@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use ocicrypt_kms_fakes::Planned as _;
+
 use crate::client::{Protocol, call, call_with, connect, runtime};
 use crate::limits::gcp_user;
 use crate::messages::{OPTS_DATA, annotation_of, unwrapping, wrapping};

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use ocicrypt_kms::protocol::bytes;
@@ -128,9 +128,7 @@ fn free_ports() -> u16 {
 
 /// The program that `tools/setup test` installs.
 fn program() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").expect("a home folder")).join(".cache"));
-    cache.join("ocicrypt-kms/python/bin/bao")
+    ocicrypt_kms_fakes::cached("python/bin/bao")
 }
 
 /// Runs a command that has to succeed, and gives what it wrote to standard output.

@@ -202,10 +202,8 @@ fn run(command: &mut Command) -> Output {
 
 /// The skopeo that tools/setup takes: the installed one if it is new enough, else the unpacked one.
 fn find() -> Result<PathBuf, String> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let unpacked = cache.map(|cache| cache.join("ocicrypt-kms/skopeo/bin/skopeo"));
-    [Some("skopeo".into()), unpacked].into_iter().flatten().find(|program| is_new(program)).ok_or_else(|| {
+    let unpacked = ocicrypt_kms_fakes::cached("skopeo/bin/skopeo");
+    ["skopeo".into(), unpacked].into_iter().find(|program| is_new(program)).ok_or_else(|| {
         let (major, minor) = OLDEST;
         format!("these tests need skopeo {major}.{minor} or newer, which is not here; run `tools/setup skopeo`")
     })
