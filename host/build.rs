@@ -6,6 +6,8 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use sha2::Digest as _;
+
 #[path = "src/sandbox/engine_config.rs"]
 mod engine_config;
 mod link;
@@ -27,6 +29,7 @@ fn build() -> Result<(), Box<dyn Error>> {
     link::link(&out_dir)?;
     let component = component(&out_dir)?;
     std::fs::write(out_dir.join("component.wasm"), &component)?;
+    std::fs::write(out_dir.join("component.sha256"), sha2::Sha256::digest(&component))?;
     std::fs::write(out_dir.join("component.cwasm"), precompile(&component)?)?;
     #[cfg(feature = "server")]
     generate_service(&out_dir)?;

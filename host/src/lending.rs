@@ -5,7 +5,7 @@
 //! what the caller is told: a guest's word about a denial or a KMS counts for nothing.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
@@ -14,11 +14,12 @@ use ocicrypt_kms_protocol::{MAX_PACKETS, Operation};
 use zeroize::Zeroizing;
 
 use crate::caller::Caller;
+use crate::digest::Digest;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::exchange::Exchange;
 use crate::key_uri::{Addresses, Algorithm, KeyUri, Service};
 use crate::kms::{Header, MAX_CIPHERTEXT, MAX_PLAINTEXT, OpenKey, Services, WrappedKey};
-use crate::policy::{Denial, Policy, Request};
+use crate::policy::{Denial, Origin, Policy, Request};
 use crate::{Error, ErrorKind, count};
 
 /// The most keys that one exchange may try to open, failures counted.
@@ -44,6 +45,8 @@ pub struct Lender {
     pub policy: Arc<dyn Policy>,
     /// For parsing key URIs.
     pub addresses: Addresses,
+    /// The component that keys are lent to.
+    pub component: Digest,
 }
 
 /// One exchange's side of the host.
@@ -55,7 +58,8 @@ pub struct Lending {
     opens: u32,
     uses: u32,
     failures: Vec<Failure>,
-    last_key: Option<(String, Service)>,
+    opened: Vec<KeyUri>,
+    rules: Vec<String>,
     use_began: Instant,
 }
 
@@ -89,7 +93,7 @@ impl LentKey {
 impl Lending {
     pub(crate) fn new(lender: Arc<Lender>, exchange: Exchange, caller: Caller, deadline: Instant) -> Self {
         let use_began = Instant::now();
-        Self { lender, exchange, caller, deadline, opens: 0, uses: 0, failures: Vec::new(), last_key: None, use_began }
+        Self { lender, exchange, caller, deadline, opens: 0, uses: 0, failures: Vec::new(), opened: Vec::new(), rules: Vec::new(), use_began }
     }
 
     pub(crate) fn exchange(&self) -> &Exchange {
@@ -98,13 +102,18 @@ impl Lending {
 
     /// The service of the key that was opened last.
     pub(crate) fn service(&self) -> Option<Service> {
-        self.last_key.as_ref().map(|(_, service)| *service)
+        self.last_key().map(KeyUri::service)
+    }
+
+    /// The key that was opened last.
+    fn last_key(&self) -> Option<&KeyUri> {
+        self.opened.last()
     }
 
     /// Writes down how the exchange ended.
     pub(crate) fn conclude<T>(&self, outcome: &Result<T, Error>, elapsed: Duration) {
         let (operation, provider, caller) = (self.exchange.operation, &self.exchange.name, &self.caller);
-        let key = self.last_key.as_ref().map(|(key, _)| key);
+        let key = self.last_key().map(KeyUri::canonical);
         let seconds = elapsed.as_secs_f64();
         match outcome {
             Ok(_) => tracing::info!(%operation, provider, %caller, key, seconds, "done"),
@@ -143,11 +152,34 @@ impl Lending {
         let Some(origin) = self.exchange.origin_of(&uri, &self.lender.addresses) else {
             return Err(self.budget(&uri, "this exchange is not about it".into()));
         };
-        let request = Request { key: &uri, operation, origin, caller: &self.caller };
-        self.lender.policy.decide(&request).map_err(|denial| denied(&uri, operation, denial))?;
+        self.decide(&uri, operation, origin)?;
         let key = self.lender.services.open(&uri, operation, self.deadline).await?;
-        self.last_key = Some((uri.canonical().to_owned(), uri.service()));
+        self.opened.push(uri.clone());
         Ok(LentKey { uri, key, spent: false })
+    }
+
+    /// Asks the policy, and keeps the names of the rules that decided.
+    fn decide(&mut self, uri: &KeyUri, operation: Operation, origin: Origin) -> Result<(), Error> {
+        let request = Request {
+            key: uri,
+            operation,
+            origin,
+            caller: &self.caller,
+            provider: &self.exchange.name,
+            component: self.lender.component,
+            opened: &self.opened,
+            time: SystemTime::now(),
+        };
+        match self.lender.policy.decide(&request) {
+            Ok(permit) => {
+                self.rules = permit.rules;
+                Ok(())
+            }
+            Err(mut denial) => {
+                self.rules = std::mem::take(&mut denial.rules);
+                Err(denied(uri, operation, denial))
+            }
+        }
     }
 
     /// Encrypts with a key whose service makes its own ciphertext.
@@ -252,7 +284,7 @@ impl Lending {
     /// A denial by the rules of lending itself.
     fn budget(&self, key: &KeyUri, reason: String) -> Error {
         let hint = "a well-behaved component doesn't ask for this; check which component is running".to_owned();
-        denied(key, self.exchange.operation, Denial { reason, hint })
+        denied(key, self.exchange.operation, Denial { reason, hint, rules: Vec::new() })
     }
 
     fn other_method(&self, key: &LentKey) -> Error {
@@ -270,7 +302,7 @@ impl Lending {
             Reported::One(kind, text) => {
                 let recorded = self.failures.iter().rev().find(|failure| Some(failure.error.told_kind()) == kind);
                 recorded.map_or_else(
-                    || self.claim(self.last_key.as_ref().map(|(key, _)| key.as_str()), kind, text),
+                    || self.claim(self.last_key().map(KeyUri::canonical), kind, text),
                     |failure| failure.error.clone(),
                 )
             }

@@ -29,6 +29,7 @@
 pub mod caller;
 pub mod config;
 mod count;
+pub mod digest;
 pub mod error;
 mod exchange;
 pub mod key_uri;
@@ -41,6 +42,7 @@ pub mod sandbox;
 pub mod server;
 
 pub use config::{Config, Environment};
+pub use digest::Digest;
 pub use error::{Error, ErrorKind};
 pub use exchange::DEFAULT_NAME;
 pub use ocicrypt_kms_protocol as protocol;

@@ -290,9 +290,10 @@ impl Builder {
             Some(sandbox) => sandbox,
             None => Arc::new(Sandbox::built_in(self.instances)?),
         };
+        let component = sandbox.component_digest();
         Ok(KeyProvider {
             sandbox,
-            lender: Arc::new(Lender { services, policy, addresses }),
+            lender: Arc::new(Lender { services, policy, addresses, component }),
             name: self.name.or(self.config.provider),
             default_name: self.default_name,
             key,

@@ -10,8 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::component::Component;
 use wasmtime::{Config, CustomCodeMemory, Engine, Result};
 
+use crate::digest::Digest;
+
 /// The component as a file.
 pub const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.wasm"));
+
+/// Its digest, which the build script computed: a process that makes one exchange has no time for it.
+pub(super) const DIGEST: Digest = Digest::from_bytes(*include_bytes!(concat!(env!("OUT_DIR"), "/component.sha256")));
 
 const IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.cwasm"));
 

@@ -20,6 +20,7 @@ use wasmtime::{Config, Engine, PoolingAllocationConfig, Store, UpdateDeadline};
 use zeroize::Zeroizing;
 
 use self::ticker::Ticker;
+use crate::digest::Digest;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::lending::{Lending, Reported};
 use crate::{Error, ErrorKind};
@@ -56,6 +57,7 @@ pub(crate) enum End {
 pub struct Sandbox {
     engine: Engine,
     component: KeyProviderPre<State>,
+    digest: Digest,
     ticker: Ticker,
 }
 
@@ -66,7 +68,7 @@ impl Sandbox {
     /// If the system can't provide what the engine needs.
     pub fn built_in(instances: Instances) -> Result<Self, Error> {
         let (engine, component) = built_in::load(config(instances)).map_err(|error| set_up(&error))?;
-        Self::new(engine, component)
+        Self::new(engine, component, built_in::DIGEST)
     }
 
     /// Another component, which is compiled now. What that means for the images that it wraps keys for is in SECURITY.md.
@@ -76,11 +78,11 @@ impl Sandbox {
     #[cfg(feature = "compile")]
     pub fn compile(component: &[u8], instances: Instances) -> Result<Self, Error> {
         let engine = Engine::new(&config(instances)).map_err(|error| set_up(&error))?;
-        let component = Component::new(&engine, component).map_err(|error| set_up(&error))?;
-        Self::new(engine, component)
+        let compiled = Component::new(&engine, component).map_err(|error| set_up(&error))?;
+        Self::new(engine, compiled, Digest::of(component))
     }
 
-    fn new(engine: Engine, component: Component) -> Result<Self, Error> {
+    fn new(engine: Engine, component: Component, digest: Digest) -> Result<Self, Error> {
         let link = || {
             let mut linker = Linker::new(&engine);
             bindings::add_to_linker(&mut linker)?;
@@ -88,7 +90,13 @@ impl Sandbox {
         };
         let component = link().map_err(|error| set_up(&error))?;
         let ticker = Ticker::start(&engine).map_err(|error| set_up(&error.into()))?;
-        Ok(Self { engine, component, ticker })
+        Ok(Self { engine, component, digest, ticker })
+    }
+
+    /// The digest of the component's file.
+    #[must_use]
+    pub fn component_digest(&self) -> Digest {
+        self.digest
     }
 
     /// Runs one exchange in an instance of its own, and gives back its record. What a guest lets out is its answer, or a failure in the

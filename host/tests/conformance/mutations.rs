@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use ocicrypt_kms::policy::{Denial, Policy, Request};
+use ocicrypt_kms::policy::{Denial, Permit, Policy, Request};
 
 use crate::fixture::{Fixture, always, rows};
 use crate::messages::OPTS_DATA;
@@ -17,9 +17,9 @@ rows![always => [damaged_annotations_neither_stop_the_host_nor_reach_a_key_that_
 struct Recorder(Mutex<Vec<String>>);
 
 impl Policy for Recorder {
-    fn decide(&self, request: &Request<'_>) -> Result<(), Denial> {
+    fn decide(&self, request: &Request<'_>) -> Result<Permit, Denial> {
         self.0.lock().unwrap().push(request.key.without_query().to_owned());
-        Ok(())
+        Ok(Permit::default())
     }
 }
 

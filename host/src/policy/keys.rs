@@ -1,66 +1,10 @@
-//! Who may use which key: asked before a key is opened, and before any credential is looked up.
-//!
-//! Policy is allow-list only. One key can have several names (an ARN, an alias and an id; a project's id and its number), so a rule that
-//! forbids one name would be evaded by another.
+//! The configured `keys` list.
 
-use ocicrypt_kms_protocol::Operation;
-
-use crate::caller::Caller;
+use super::{Denial, Origin, Permit, Policy, Request};
 use crate::key_uri::{Addresses, KeyUri, KeyUriError, Service};
 
-/// Who named a key.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Origin {
-    /// The client, as a parameter of its message.
-    Parameter,
-    /// The configuration or the command line.
-    Configuration,
-    /// The annotation, which came with the image.
-    Annotation,
-}
-
-impl Origin {
-    /// The name in logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Parameter => "parameter",
-            Self::Configuration => "configuration",
-            Self::Annotation => "annotation",
-        }
-    }
-}
-
-/// A key that somebody wants to use.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// The key.
-    pub key: &'a KeyUri,
-    /// What for.
-    pub operation: Operation,
-    /// Who named it.
-    pub origin: Origin,
-    /// Who asks.
-    pub caller: &'a Caller,
-}
-
-/// Why a policy said no.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Denial {
-    /// Which rule said no.
-    pub reason: String,
-    /// What to do to have it allowed.
-    pub hint: String,
-}
-
-/// Decides which keys may be used.
-pub trait Policy: Send + Sync {
-    /// Allows a use, or says why not.
-    ///
-    /// # Errors
-    /// If the use is not allowed.
-    fn decide(&self, request: &Request<'_>) -> Result<(), Denial>;
-}
+/// The name of its one rule.
+const RULE: &str = "keys";
 
 /// The configured `keys` list: which keys an image may choose by itself, or, as [`KeyList::for_all`], the only keys that are lent.
 ///
@@ -147,9 +91,12 @@ impl Pattern {
 }
 
 impl Policy for KeyList {
-    fn decide(&self, request: &Request<'_>) -> Result<(), Denial> {
-        if (request.origin != Origin::Annotation && !self.for_all) || self.allows(request.key) {
-            return Ok(());
+    fn decide(&self, request: &Request<'_>) -> Result<Permit, Denial> {
+        if request.origin != Origin::Annotation && !self.for_all {
+            return Ok(Permit::default());
+        }
+        if self.allows(request.key) {
+            return Ok(Permit { rules: vec![RULE.to_owned()] });
         }
         let reason = match &self.patterns {
             _ if self.for_all => "this server lends only the `keys` of its configuration, and it is none of them",
@@ -158,19 +105,35 @@ impl Policy for KeyList {
         };
         let who = if self.for_all { "clients may use" } else { "images may choose" };
         let hint = format!("if {who} this key, add `{}` to `keys` in the configuration", request.key.identity());
-        Err(Denial { reason: reason.to_owned(), hint })
+        Err(Denial { reason: reason.to_owned(), hint, rules: Vec::new() })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use ocicrypt_kms_protocol::Operation;
+
     use super::*;
+    use crate::caller::Caller;
+    use crate::digest::Digest;
 
     const GCP: &str = "gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k";
 
     fn decide(list: &KeyList, key: &str, origin: Origin) -> Result<(), Denial> {
         let key = KeyUri::parse(key, &Addresses::default()).unwrap();
-        list.decide(&Request { key: &key, operation: Operation::Unwrap, origin, caller: &Caller::Process })
+        let request = Request {
+            key: &key,
+            operation: Operation::Unwrap,
+            origin,
+            caller: &Caller::Process,
+            provider: "kmscrypt",
+            component: Digest::of(b""),
+            opened: &[],
+            time: SystemTime::UNIX_EPOCH,
+        };
+        list.decide(&request).map(drop)
     }
 
     fn list(entries: &[&str]) -> KeyList {

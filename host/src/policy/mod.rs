@@ -1,0 +1,92 @@
+//! Who may use which key: asked before a key is opened, and before any credential is looked up.
+//!
+//! Policy is allow-list only. One key can have several names (an ARN, an alias and an id; a project's id and its number), so a rule that
+//! forbids one name would be evaded by another.
+
+mod keys;
+
+use std::time::SystemTime;
+
+use ocicrypt_kms_protocol::Operation;
+
+pub use self::keys::{KeyList, PatternError};
+use crate::caller::Caller;
+use crate::digest::Digest;
+use crate::key_uri::KeyUri;
+
+/// Who named a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// The client, as a parameter of its message.
+    Parameter,
+    /// The configuration or the command line.
+    Configuration,
+    /// The annotation, which came with the image.
+    Annotation,
+}
+
+impl Origin {
+    /// The name in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Parameter => "parameter",
+            Self::Configuration => "configuration",
+            Self::Annotation => "annotation",
+        }
+    }
+}
+
+/// A key that somebody wants to use. Nothing in it is a guest's word.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The key.
+    pub key: &'a KeyUri,
+    /// What for.
+    pub operation: Operation,
+    /// Who named it.
+    pub origin: Origin,
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// The provider that the message called.
+    pub provider: &'a str,
+    /// The component that would use it.
+    pub component: Digest,
+    /// The keys that were opened before in this exchange.
+    pub opened: &'a [KeyUri],
+    /// When.
+    pub time: SystemTime,
+}
+
+/// A policy's yes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Permit {
+    /// The names of the rules that allowed it.
+    pub rules: Vec<String>,
+}
+
+/// A policy's no.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Denial {
+    /// Which rule said no, as a sentence.
+    pub reason: String,
+    /// What to do to have it allowed.
+    pub hint: String,
+    /// The names of the rules that forbade it; none where no rule allowed it.
+    pub rules: Vec<String>,
+}
+
+/// Decides which keys may be used.
+pub trait Policy: Send + Sync {
+    /// Allows a use, or says why not.
+    ///
+    /// # Errors
+    /// If the use is not allowed.
+    fn decide(&self, request: &Request<'_>) -> Result<Permit, Denial>;
+
+    /// Whether it was written for this very component: each of its rules that allows anything names the digest of a component, and one
+    /// names this. A component that isn't built in and whose digest nobody gave otherwise runs only then.
+    fn pins(&self, _component: Digest) -> bool {
+        false
+    }
+}
