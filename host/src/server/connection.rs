@@ -114,11 +114,3 @@ impl AsyncWrite for Connection {
         self.transport().poll_shutdown(context)
     }
 }
-
-impl tonic::transport::server::Connected for Connection {
-    type ConnectInfo = Caller;
-
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
-    }
-}

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::Connected;
 use zeroize::{Zeroize, Zeroizing};
 
 /// So many bytes are written at once without waiting for more.
@@ -81,14 +80,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: Connected> Connected for Corked<S> {
-    type ConnectInfo = S::ConnectInfo;
-
-    fn connect_info(&self) -> S::ConnectInfo {
-        self.stream.connect_info()
     }
 }
 

@@ -2,21 +2,21 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use ocicrypt_kms_protocol::MAX_MESSAGE;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tonic::body::Body;
-use tonic::codegen::{self, BoxFuture, http};
+use tonic::codegen::{BoxFuture, Service as _, http};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use super::connection::Connection;
 use super::corked::Corked;
 use super::exchanges::Exchanges;
-use super::telemetry;
+use super::{http2, stopped, telemetry};
 use crate::Error;
 use crate::caller::Caller;
 
@@ -32,17 +32,10 @@ pub(super) use generated::{KeyProviderKeyWrapProtocolInput as Input, KeyProvider
 pub(super) const SERVICE: &str = "keyprovider.KeyProviderService";
 /// The bytes of HTTP/2's connection preface (RFC 9113 section 3.4).
 pub(super) const PREFACE: usize = 24;
-/// The most exchanges that one connection may have under way.
-const MAX_STREAMS: u32 = 100;
-/// The most bytes of a request's headers.
-const MAX_HEADERS: u32 = 16 << 10;
-/// After so long without a frame a client is asked whether it is still there, and has [`PONG`] to answer.
-const PING: Duration = Duration::from_secs(60);
-const PONG: Duration = Duration::from_secs(20);
-/// A connection is closed, at a moment that suits it, after so long: a certificate is not looked at again while one stands.
-const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 /// How much longer than an exchange a request may take, for a message that arrives slowly.
 const MESSAGE_TIME: Duration = Duration::from_secs(10);
+/// How long the answers of the last exchanges have to leave when the server stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// The protobuf around a message.
 const ENVELOPE: usize = 16;
 
@@ -73,30 +66,51 @@ impl KeyProviderService for Service {
     }
 }
 
-/// Takes requests to their service: those for keys straight, the few others by their path.
+/// Takes the requests of one connection to their service: those for keys straight, the few others by their path.
 #[derive(Clone)]
 struct Front {
     service: KeyProviderServiceServer<Service>,
     others: Routes,
+    caller: Caller,
+    time: Duration,
 }
 
-impl codegen::Service<http::Request<Body>> for Front {
+impl Front {
+    /// The same for a connection of this caller.
+    fn of(self, caller: Caller) -> Self {
+        Self { caller, ..self }
+    }
+}
+
+impl hyper::service::Service<http::Request<Incoming>> for Front {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Self::Response, Infallible>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Both are always ready.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        let mut request = request.map(Body::new);
         let service = request.uri().path().strip_prefix('/').and_then(|path| path.split('/').next());
-        match service == Some(SERVICE) {
-            true => self.service.call(request),
-            false => Box::pin(self.others.call(request)),
+        if service != Some(SERVICE) {
+            return Box::pin(self.others.clone().call(request));
         }
+        request.extensions_mut().insert(self.caller.clone());
+        let answer = tokio::time::timeout(self.time, self.service.clone().call(request));
+        Box::pin(async {
+            let late = || Status::deadline_exceeded("the message did not arrive in time").into_http();
+            answer.await.map_or_else(|_| Ok(late()), |answer| answer.map(with_usual_code))
+        })
     }
+}
+
+/// tonic says of a message that is too long that it is out of range; gRPC's other servers, and ours where it bounds anything, that a
+/// resource is exhausted.
+fn with_usual_code(mut answer: http::Response<Body>) -> http::Response<Body> {
+    if let Some(code) = answer.headers_mut().get_mut(Status::GRPC_STATUS)
+        && code.as_bytes() == b"11"
+    {
+        *code = http::HeaderValue::from_static("8");
+    }
+    answer
 }
 
 /// Reads the header `grpc-timeout` (gRPC over HTTP/2: at most eight digits and a unit).
@@ -117,39 +131,54 @@ fn timeout(text: &str) -> Option<Duration> {
 /// Serves the connections that arrive, until `stop`; then says so to clients and waits for the exchanges that are under way.
 pub(super) async fn serve(
     exchanges: Arc<Exchanges>,
-    connections: tokio::sync::mpsc::Receiver<Connection>,
-    stop: impl Future<Output = ()>,
+    mut connections: mpsc::Receiver<Connection>,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::Internal { reason: format!("gRPC can't be served: {error}") };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status(SERVICE, tonic_health::ServingStatus::Serving).await;
+    let front = front(exchanges.clone(), Routes::new(health_service))?;
+    let protocol = http2::Protocol::default();
+    let mut open = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => break,
+            Some(_) = open.join_next() => {}
+            connection = connections.recv() => match connection {
+                Some(connection) => {
+                    let front = front.clone().of(connection.caller().clone());
+                    open.spawn(protocol.serve(Corked::new(connection), front, stop.clone()));
+                }
+                None => break,
+            },
+        }
+    }
+    // Those who watch it learn it.
+    health.set_service_status(SERVICE, tonic_health::ServingStatus::NotServing).await;
+    tokio::select! {
+        () = async { while open.join_next().await.is_some() {} } => {}
+        // Who watches, or is silent, would hold up the end.
+        () = async { exchanges.idle().await; tokio::time::sleep(LAST_ANSWERS).await } => {}
+    }
+    Ok(())
+}
+
+/// All services of this server.
+fn front(exchanges: Arc<Exchanges>, others: Routes) -> Result<Front, Error> {
+    let failed = |error: &dyn std::fmt::Display| Error::Internal { reason: format!("gRPC can't be served: {error}") };
     let reflection = || {
         let services = tonic_reflection::server::Builder::configure();
         services
             .register_encoded_file_descriptor_set(DESCRIPTION)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let time = exchanges.deadline() + MESSAGE_TIME;
-    let limit = MAX_MESSAGE + ENVELOPE;
-    let service = KeyProviderServiceServer::new(Service(exchanges)).max_decoding_message_size(limit).max_encoding_message_size(2 * limit);
-    let server = tonic::transport::Server::builder()
-        .timeout(time)
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADERS)
-        .http2_keepalive_interval(Some(PING))
-        .http2_keepalive_timeout(Some(PONG))
-        .max_connection_age(MAX_AGE);
-    let others = Routes::new(health_service)
+    let others = others
         .add_service(reflection().build_v1().map_err(|error| failed(&error))?)
         .add_service(reflection().build_v1alpha().map_err(|error| failed(&error))?)
         .prepare();
-    let stopping = async {
-        stop.await;
-        // Those who watch it learn it.
-        health.set_service_status(SERVICE, tonic_health::ServingStatus::NotServing).await;
-    };
-    let connections = ReceiverStream::new(connections).map(|connection| Ok::<_, Infallible>(Corked::new(connection)));
-    server.serve_with_incoming_shutdown(Front { service, others }, connections, stopping).await.map_err(|error| failed(&error))
+    let time = exchanges.deadline() + MESSAGE_TIME;
+    let limit = MAX_MESSAGE + ENVELOPE;
+    let service = KeyProviderServiceServer::new(Service(exchanges)).max_decoding_message_size(limit).max_encoding_message_size(2 * limit);
+    Ok(Front { service, others, caller: Caller::Anonymous, time })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod corked;
 mod exchanges;
 mod gate;
 mod grpc;
+mod http2;
 mod listener;
 mod metrics;
 mod status;
@@ -37,6 +38,8 @@ use crate::{Error, KeyProvider};
 pub const DEFAULT_NAME: &str = "grpc-keyprovider";
 /// The Unix socket that a server listens on which isn't told where to.
 pub const DEFAULT_SOCKET: &str = "/run/ocicrypt-kms/kms.sock";
+/// An annotation that can be listed.
+const READY: &[u8] = br#"{"key_url":"local://ready","wrapped_key":"AA==","wrap_type":"AES"}"#;
 /// How many accepted connections may wait to be served.
 const BACKLOG: usize = 64;
 
@@ -90,6 +93,9 @@ impl Server {
                 listeners.push(Listener::bind(&address, settings.group.as_deref())?);
             }
         }
+        if tls.is_some() && !listeners.iter().any(Listener::is_tcp) {
+            tracing::warn!("the files of TLS are for TCP, and no listener is: they are not used");
+        }
         let metrics = match (metrics, &settings.metrics) {
             (Some(metrics), Some(address)) => Some((metrics, listener::tcp(address)?)),
             _ => None,
@@ -122,6 +128,8 @@ impl Server {
     pub async fn serve(self) -> Result<(), Error> {
         let Self { provider, listeners, metrics, tls, settings, control: Control { stop, reload } } = self;
         let failed = |error: std::io::Error| Error::Internal { reason: format!("a socket can't be used: {error}") };
+        // The first instance opens files that all later ones share: now, and not when clients have taken the last descriptors.
+        provider.inspect(READY).await?;
         let exchanges = Arc::new(Exchanges::new(provider, settings.max_exchanges, settings.max_waiting));
         let places = Arc::new(Semaphore::new(settings.max_connections as usize));
         let (grpc, grpc_connections) = mpsc::channel(BACKLOG);
@@ -144,9 +152,8 @@ impl Server {
             beside.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, stop.subscribe()));
         }
         let serving = async {
-            let mut stopping = stop.subscribe();
             tokio::join!(
-                grpc::serve(exchanges.clone(), grpc_connections, stopped(&mut stopping)),
+                grpc::serve(exchanges.clone(), grpc_connections, stop.subscribe()),
                 ttrpc::serve(exchanges, ttrpc_connections, stop.subscribe())
             )
             .0
