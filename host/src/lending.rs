@@ -93,7 +93,18 @@ impl LentKey {
 impl Lending {
     pub(crate) fn new(lender: Arc<Lender>, exchange: Exchange, caller: Caller, deadline: Instant) -> Self {
         let use_began = Instant::now();
-        Self { lender, exchange, caller, deadline, opens: 0, uses: 0, failures: Vec::new(), opened: Vec::new(), rules: Vec::new(), use_began }
+        Self {
+            lender,
+            exchange,
+            caller,
+            deadline,
+            opens: 0,
+            uses: 0,
+            failures: Vec::new(),
+            opened: Vec::new(),
+            rules: Vec::new(),
+            use_began,
+        }
     }
 
     pub(crate) fn exchange(&self) -> &Exchange {
@@ -301,10 +312,7 @@ impl Lending {
             Reported::AllFailed(_) => Error::Component { reason: "it reported failures without saying which".into() },
             Reported::One(kind, text) => {
                 let recorded = self.failures.iter().rev().find(|failure| Some(failure.error.told_kind()) == kind);
-                recorded.map_or_else(
-                    || self.claim(self.last_key().map(KeyUri::canonical), kind, text),
-                    |failure| failure.error.clone(),
-                )
+                recorded.map_or_else(|| self.claim(self.last_key().map(KeyUri::canonical), kind, text), |failure| failure.error.clone())
             }
         }
     }
@@ -324,7 +332,7 @@ impl Lending {
             }
             Some(ErrorKind::NoMatchingKey) => Error::NoMatchingKey {
                 reason,
-                hint: "name a key that the image was encrypted for, or name none: --decryption-key provider:NAME".into(),
+                hint: "name a key, with the context, that the image was encrypted for; `ocicrypt-kms inspect` lists them".into(),
             },
             Some(ErrorKind::Corrupt) => Error::Corrupt { key: key.unwrap_or("the annotation").to_owned(), reason },
             Some(kind) => Error::Component { reason: format!("it reported `{}`, of which the host knows nothing", kind.as_str()) },

@@ -352,7 +352,7 @@ fn a_second_key_does_not_decrypt() {
     scene.refused_decryption("provider:kmscrypt:local://other").assert(
         3,
         "no packet is for the key asked for: the annotation is for local://team",
-        "name a key that the image was encrypted for, or name none: --decryption-key provider:NAME",
+        "name a key, with the context, that the image was encrypted for; `ocicrypt-kms inspect` lists them",
     );
 }
 
@@ -429,7 +429,7 @@ fn an_unreachable_cloud_kms_is_named() {
     scene.skopeo.provider("kmscrypt", &["--config", text(&config), "-adc", text(&credentials)]);
     scene.cloud_kms_at(NOBODY);
     for refused in [scene.refused_decryption(GCP), scene.refused_encryption(GCP)] {
-        let sentence = format!("{KEY_URI}: 127.0.0.1 can't be reached: Connection refused (os error 111)");
+        let sentence = format!("{KEY_URI}: 127.0.0.1:1 can't be reached: Connection refused (os error 111)");
         refused.assert(6, &sentence, "check the network and the service's address, then try again");
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::kms::keystore::{Keystore, PUBLIC_ONLY, default_folder};
 use ocicrypt_kms::protocol::{Answer, Operation, bytes};
-use ocicrypt_kms::{DEFAULT_NAME, Environment, Error, KeyProvider};
+use ocicrypt_kms::{Config, DEFAULT_NAME, Environment, Error, KeyProvider};
 
 use super::{Options, block_on, print};
 
@@ -43,12 +43,13 @@ impl Doctor {
     pub(super) fn run(self, options: Options) -> Result<ExitCode, Error> {
         let mut report = Report::default();
         let config = options.config().ok();
+        let config_file = Config::locate(options.config.as_deref(), &Environment::process());
         let name = options.provider.clone().or_else(|| config.as_ref()?.provider.clone());
         let name = name.unwrap_or_else(|| DEFAULT_NAME.into());
         let provider = options.provider().and_then(|builder| builder.name(Some(name.clone())).build());
         let (configuration, provider) = match provider {
             Err(error @ Error::Configuration { .. }) => (Err(error.line()), None),
-            provider => (Ok("it can be used".into()), Some(provider)),
+            provider => (Ok(configuration_file(config_file.as_deref())), Some(provider)),
         };
         report.add("configuration", configuration);
         report.add("local keystore", keystore(config.and_then(|config| config.keystore).as_deref()));
@@ -58,13 +59,18 @@ impl Doctor {
             (None, _) => {}
             (Some(provider), None) => report.add("sandbox", provider.map(|_| "the component loads".into()).map_err(|error| error.line())),
             (Some(provider), Some(uri)) => {
-                let tried = provider.and_then(|provider| block_on(try_key(&provider, &name, uri))?);
-                report.add(uri, tried.map(str::to_owned).map_err(|error| without(uri, error.line())));
+                let tried = provider.and_then(|provider| block_on(try_key(&provider, &name, uri)));
+                let tried = tried.map_err(|error| error.line()).and_then(|tried| tried);
+                report.add(uri, tried.map(str::to_owned).map_err(|line| without(uri, line)));
             }
         }
         print(report.text.as_bytes())?;
         Ok(if report.problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+fn configuration_file(path: Option<&Path>) -> String {
+    path.map_or_else(|| "no file, so that the defaults hold".into(), |path| format!("{} can be used", path.display()))
 }
 
 /// A line about a key without the key, whose name stands before it already.
@@ -121,24 +127,24 @@ fn find(command: &str) -> Option<PathBuf> {
 }
 
 /// Wraps and unwraps what a client would send, and says what came of it.
-async fn try_key(provider: &KeyProvider, name: &str, uri: &str) -> Result<&'static str, Error> {
-    let parameters = format!(r#"{{"Parameters":{{{}:["{}"]}}}}"#, serde_json::Value::from(name), bytes::encode(uri.as_bytes()));
+async fn try_key(provider: &KeyProvider, name: &str, uri: &str) -> Result<&'static str, String> {
     let opts_data = bytes::encode(br#"{"symkey":"bWFkZSB1cCBieSBkb2N0b3I=","digest":"","cipheroptions":{}}"#);
+    let parameters = format!(r#"{{"Parameters":{{{}:["{}"]}}}}"#, serde_json::Value::from(name), bytes::encode(uri.as_bytes()));
     let wrap = format!(r#"{{"op":"keywrap","keywrapparams":{{"ec":{parameters},"optsdata":"{opts_data}"}}}}"#);
-    let answer = provider.exchange(wrap.as_bytes()).await?;
-    let broken = |error: ocicrypt_kms::protocol::AnswerError| Error::Internal { reason: error.to_string() };
-    let annotation = bytes::encode(&Answer::parse(Operation::Wrap, &answer).map_err(broken)?.result);
+    let annotation = exchanged(provider, Operation::Wrap, wrap).await.map_err(|error| error.line())?;
     let unwrap = format!(r#"{{"op":"keyunwrap","keyunwrapparams":{{"dc":{parameters},"annotation":"{annotation}"}}}}"#);
-    let answer = match provider.exchange(unwrap.as_bytes()).await {
+    match exchanged(provider, Operation::Unwrap, unwrap).await {
+        Ok(opened) if opened == opts_data => Ok("a key was wrapped and unwrapped"),
+        Ok(_) => Err("what was unwrapped is not what was wrapped".into()),
         // As it should be on a machine that only wraps.
-        Err(Error::Kms { code, .. }) if code == PUBLIC_ONLY => {
-            return Ok("a key was wrapped; only the public half is here, so none unwraps");
-        }
-        answer => answer?,
-    };
-    let opened = bytes::encode(&Answer::parse(Operation::Unwrap, &answer).map_err(broken)?.result);
-    match opened == opts_data {
-        true => Ok("a key was wrapped and unwrapped"),
-        false => Err(Error::Internal { reason: "what was unwrapped is not what was wrapped".into() }),
+        Err(Error::Kms { code, .. }) if code == PUBLIC_ONLY => Ok("a key was wrapped; only the public half is here, so none unwraps"),
+        Err(error) => Err(format!("a key was wrapped, which is all that a machine needs that only encrypts; unwrapping: {}", error.line())),
     }
+}
+
+/// One exchange: what was asked for, in base64.
+async fn exchanged(provider: &KeyProvider, operation: Operation, message: String) -> Result<String, Error> {
+    let answer = provider.exchange(message.as_bytes()).await?;
+    let answer = Answer::parse(operation, &answer).map_err(|error| Error::Internal { reason: error.to_string() })?;
+    Ok(bytes::encode(&answer.result))
 }

@@ -44,7 +44,7 @@ async fn describe(provider: &KeyProvider, layer: &Layer, text: &mut String) {
             };
             match packets {
                 Ok(packets) => packets.iter().for_each(|packet| line(4, packet_line(packet))),
-                Err(_) => line(4, "not a packet of this provider".into()),
+                Err(error) => line(4, format!("nothing that this provider reads: {error}")),
             }
         }
     }

@@ -164,22 +164,24 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the file `explicit`, else the one that `OCICRYPT_KMS_CONFIG` names, else the first that exists of
-    /// `$XDG_CONFIG_HOME/ocicrypt-kms/config.toml` and `/etc/ocicrypt-kms/config.toml`, else nothing.
+    /// Reads the file that [`Config::locate`] finds; the defaults if there is none.
     ///
     /// # Errors
     /// If a file that was named can't be read, or if it isn't a configuration.
     pub fn load(explicit: Option<&Path>, environment: &Environment) -> Result<Self, Error> {
+        Self::locate(explicit, environment).map_or_else(|| Ok(Self::default()), |path| Self::read(&path))
+    }
+
+    /// The file `explicit`, else the one that `OCICRYPT_KMS_CONFIG` names, else the first that exists of
+    /// `$XDG_CONFIG_HOME/ocicrypt-kms/config.toml` and `/etc/ocicrypt-kms/config.toml`.
+    #[must_use]
+    pub fn locate(explicit: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
         let named = explicit.map(Path::to_owned).or_else(|| environment.get("OCICRYPT_KMS_CONFIG").map(PathBuf::from));
-        if let Some(path) = named {
-            return Self::read(&path);
-        }
-        let user = environment.base_directory("XDG_CONFIG_HOME", ".config").map(|base| base.join("ocicrypt-kms/config.toml"));
-        let system = PathBuf::from("/etc/ocicrypt-kms/config.toml");
-        match user.into_iter().chain([system]).find(|path| path.exists()) {
-            Some(path) => Self::read(&path),
-            None => Ok(Self::default()),
-        }
+        named.or_else(|| {
+            let user = environment.base_directory("XDG_CONFIG_HOME", ".config").map(|base| base.join("ocicrypt-kms/config.toml"));
+            let system = PathBuf::from("/etc/ocicrypt-kms/config.toml");
+            user.into_iter().chain([system]).find(|path| path.exists())
+        })
     }
 
     fn read(path: &Path) -> Result<Self, Error> {

@@ -184,7 +184,7 @@ async fn attempt(
 /// An answer, and when the service asks to be asked again.
 async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<(Answer, Option<Duration>), Failure> {
     let status = response.status();
-    let host = url.host_str().unwrap_or_default();
+    let host = address(url);
     let wrong = |reason: String| Failure::Final(Error::Unavailable { key: key.to_owned(), reason });
     if status.is_redirection() {
         return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
@@ -224,9 +224,15 @@ fn within(deadline: Instant, wait: Duration) -> Option<Duration> {
 
 /// What reqwest says at the end of its chain of causes; its own text would repeat the URL.
 pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> String {
-    let host = url.host_str().unwrap_or_default();
+    let host = address(url);
     let what = if error.is_connect() { "can't be reached" } else { "broke the connection" };
     format!("{host} {what}: {}", root_cause(error))
+}
+
+/// Host and, unless it is the scheme's own, port.
+fn address(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// The body of an answer, or nothing if it has more than [`MAX_ANSWER`] bytes.

@@ -104,7 +104,11 @@ impl Policy for KeyList {
             None => "only the image names it, and no `keys` are configured",
         };
         let who = if self.for_all { "clients may use" } else { "images may choose" };
-        let hint = format!("if {who} this key, add `{}` to `keys` in the configuration", request.key.identity());
+        let hint = format!(
+            "if {who} this key, add `{}` to `keys` in the configuration{}",
+            request.key.identity(),
+            if self.for_all { ", and restart the server" } else { "" }
+        );
         Err(Denial { reason: reason.to_owned(), hint, rules: Vec::new() })
     }
 }

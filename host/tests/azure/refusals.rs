@@ -98,7 +98,7 @@ fn an_unreachable_vault_is_told_within_the_deadline() {
     let start = Instant::now();
     let (code, line) = program.refused(&wrapping(&[&uri(KEY)]));
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
-    assert!(code == 6 && line.starts_with(&format!("{}: 127.0.0.1 can't be reached: ", uri(KEY))), "{code} {line}");
+    assert!(code == 6 && line.starts_with(&format!("{}: 127.0.0.1:1 can't be reached: ", uri(KEY))), "{code} {line}");
 }
 
 #[test]

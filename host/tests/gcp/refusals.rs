@@ -94,7 +94,7 @@ fn an_unreachable_service_is_told_within_the_deadline() {
     let (code, line) = program.refused(&[], &wrapping(&[&uri(KEY)]));
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!(code, 6, "{line}");
-    assert!(line.starts_with(&format!("{}: 127.0.0.1 can't be reached: ", uri(KEY))) && line.contains("check the network"), "{line}");
+    assert!(line.starts_with(&format!("{}: 127.0.0.1:1 can't be reached: ", uri(KEY))) && line.contains("check the network"), "{line}");
 }
 
 #[test]

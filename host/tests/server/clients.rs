@@ -33,5 +33,5 @@ fn skopeo_shows_its_user_what_the_server_refused() {
     layout::make(&original, 1);
     let errors = skopeo.failed(&oci(&original), &["--encryption-key", TEAM]);
     assert!(errors.contains("code = PermissionDenied"), "{errors}");
-    assert!(errors.contains("add `local://team` to `keys` in the configuration"), "{errors}");
+    assert!(errors.contains("add `local://team` to `keys` in the configuration, and restart the server"), "{errors}");
 }

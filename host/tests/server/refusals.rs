@@ -78,7 +78,7 @@ fn a_key_that_is_not_listed_is_denied_whoever_names_it() {
     let by_client = status(&user, &wrapping(TEAM));
     assert_eq!(by_client.code(), Code::PermissionDenied, "{by_client}");
     assert!(by_client.message().contains("this server lends only the `keys` of its configuration"), "{by_client}");
-    assert!(by_client.message().ends_with("add `local://team` to `keys` in the configuration"), "{by_client}");
+    assert!(by_client.message().ends_with("add `local://team` to `keys` in the configuration, and restart the server"), "{by_client}");
     let by_image = status(&user, &unwrapping(&[], &annotation(&user)));
     assert_eq!((by_image.code(), by_image.message().contains("lends only")), (Code::PermissionDenied, true), "{by_image}");
 }
