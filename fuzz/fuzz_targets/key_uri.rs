@@ -7,7 +7,7 @@ use ocicrypt_kms_fuzz::key_uri::{Addresses, KeyUri, MAX_LENGTH};
 
 fuzz_target!(|text: &str| {
     // With every address that the configuration can add, so that all branches can be reached.
-    let addresses = Addresses { azure_suffixes: vec!["vault.example.cloud".into()], vault_host: Some("vault.example.com".into()) };
+    let addresses = Addresses { azure_suffixes: vec!["vault.example.cloud".into()], vault_host: Some("vault.example.com".into()), ..Addresses::default() };
     let parse = |text: &str| KeyUri::parse(text, &addresses);
     match parse(text) {
         Ok(uri) => check_accepted(&uri, parse),

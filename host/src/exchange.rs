@@ -122,7 +122,7 @@ fn find_name(message: &Message<'_>, settings: &Settings<'_>) -> Result<String, E
 /// would be a malformed key URI, too.
 fn is_ours(value: &str, addresses: &Addresses) -> bool {
     match value.split_once("://") {
-        Some((scheme, _)) => Scheme::named(scheme).is_some(),
+        Some((scheme, _)) => Scheme::of(scheme, addresses).is_some(),
         None => value.starts_with("arn:") || KeyUri::parse(value, addresses).is_ok(),
     }
 }

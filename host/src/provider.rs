@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ocicrypt_kms_protocol::json::{Object, string};
-use ocicrypt_kms_protocol::{Answer, MAX_ANNOTATION, Operation};
+use ocicrypt_kms_protocol::{Answer, MAX_ANNOTATION, Operation, compose};
 use zeroize::Zeroizing;
 
 use crate::caller::Caller;
@@ -14,7 +14,7 @@ use crate::count::Counted;
 use crate::error::printable;
 use crate::exchange::{DEFAULT_NAME, Exchange, Settings};
 use crate::key_uri::{Addresses, KeyUri, Service};
-use crate::kms::Services;
+use crate::kms::{KeyService, Services};
 use crate::lending::{Lender, Lending};
 use crate::policy::{KeyList, Policy};
 use crate::sandbox::{End, Instances, Sandbox};
@@ -27,16 +27,20 @@ const GRACE: Duration = Duration::from_millis(200);
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
-/// # let keystore = folder.path().to_owned();
-/// use ocicrypt_kms::{Config, Environment, KeyProvider};
+/// # let keystore = folder.path().join("keys");
+/// use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
+/// use ocicrypt_kms::{Config, KeyProvider};
 ///
+/// Keystore::new(keystore.clone()).create("team", Existing::Refuse, &Jwk::generate_symmetric()?)?;
 /// let config = Config { keystore: Some(keystore), ..Config::default() };
-/// let provider = KeyProvider::builder(config).environment(Environment::of([("HOME", "/")])).build().unwrap();
-/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-/// # runtime.block_on(async {
-/// let error = provider.exchange(b"{}").await.unwrap_err();
-/// assert!(error.line().starts_with("the message has no operation"));
-/// # });
+/// let provider = KeyProvider::builder(config).build()?;
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let opts_data = br#"{"symkey":"bdhUK2c778nWUudQgCwFW9gxjaZSsSyk7bH6vWJY7Zk="}"#;
+/// let annotation = provider.wrap(opts_data, &["local://team"]).await?;
+/// assert_eq!(provider.unwrap(&annotation, &["local://team"]).await?.as_slice(), opts_data);
+/// # Ok::<(), ocicrypt_kms::Error>(())
+/// # })?;
+/// # Ok::<(), ocicrypt_kms::Error>(())
 /// ```
 pub struct KeyProvider {
     sandbox: Arc<Sandbox>,
@@ -68,6 +72,7 @@ pub struct Builder {
     credentials: Option<PathBuf>,
     instances: Instances,
     services: Option<Services>,
+    added: Vec<(Service, Arc<dyn KeyService>)>,
     policy: Option<Arc<dyn Policy>>,
     sandbox: Option<Arc<Sandbox>>,
     for_clients: bool,
@@ -86,6 +91,7 @@ impl KeyProvider {
             credentials: None,
             instances: Instances::default(),
             services: None,
+            added: Vec::new(),
             policy: None,
             sandbox: None,
             for_clients: false,
@@ -101,7 +107,32 @@ impl KeyProvider {
         self.exchange_for(message, Call::default()).await
     }
 
-    /// The same, for somebody else than this process.
+    /// Wraps opts data, the key of an image layer as container tools spell it, for these keys; without any, for the configured default
+    /// recipients. Answers the decoded annotation: in base64, it stands in the manifest.
+    ///
+    /// # Errors
+    /// Those of [`KeyProvider::exchange`].
+    pub async fn wrap(&self, opts_data: &[u8], recipients: &[&str]) -> Result<Vec<u8>, Error> {
+        Ok(std::mem::take(&mut *self.call(Operation::Wrap, recipients, opts_data).await?))
+    }
+
+    /// Unwraps one decoded annotation with one of these keys; without any, with a key that the annotation names, as far as the policy
+    /// allows images to choose.
+    ///
+    /// # Errors
+    /// Those of [`KeyProvider::exchange`].
+    pub async fn unwrap(&self, annotation: &[u8], keys: &[&str]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.call(Operation::Unwrap, keys, annotation).await
+    }
+
+    async fn call(&self, operation: Operation, keys: &[&str], payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let name = self.name.as_deref().unwrap_or(self.default_name);
+        let answer = self.exchange(&compose(operation, name, keys, payload)).await?;
+        let answer = Answer::parse(operation, &answer).map_err(|error| Error::Component { reason: error.to_string() })?;
+        Ok(answer.result)
+    }
+
+    /// The same as [`KeyProvider::exchange`], for somebody else than this process.
     ///
     /// # Errors
     /// Those of [`KeyProvider::exchange`].
@@ -248,6 +279,13 @@ impl Builder {
         self
     }
 
+    /// One more service, or another implementation of one. A [`Service::Other`] brings its scheme of key URIs along.
+    #[must_use]
+    pub fn service(mut self, service: Service, implementation: Arc<dyn KeyService>) -> Self {
+        self.added.push((service, implementation));
+        self
+    }
+
     /// Another policy than the configured `keys`.
     #[must_use]
     pub fn policy(mut self, policy: Arc<dyn Policy>) -> Self {
@@ -270,7 +308,8 @@ impl Builder {
     pub fn build(self) -> Result<KeyProvider, Error> {
         let wrong = |place: &str, reason: String| Error::Configuration { place: place.to_owned(), reason };
         let azure_suffixes = self.config.azure.suffixes().map_err(|reason| wrong("azure.suffixes", reason))?;
-        let addresses = Addresses { azure_suffixes, ..self.addresses() };
+        let services = self.all_services();
+        let addresses = Addresses { azure_suffixes, services: services.others().collect(), ..self.addresses() };
         let parse = |place: &'static str, text: &str| {
             KeyUri::parse(text, &addresses).map_err(|error| wrong(place, format!("{error}; {}", error.hint())))
         };
@@ -281,10 +320,6 @@ impl Builder {
         let policy = match &self.policy {
             Some(policy) => policy.clone(),
             None => Arc::new(self.key_list(&addresses)?),
-        };
-        let services = match &self.services {
-            Some(services) => services.clone(),
-            None => self.built_in_services(),
         };
         let sandbox = match self.sandbox {
             Some(sandbox) => sandbox,
@@ -301,6 +336,11 @@ impl Builder {
             options: self.config.options.into_iter().collect(),
             deadline,
         })
+    }
+
+    fn all_services(&self) -> Services {
+        let services = self.services.clone().unwrap_or_else(|| self.built_in_services());
+        self.added.iter().fold(services, |services, (service, implementation)| services.with(*service, implementation.clone()))
     }
 
     fn key_list(&self, addresses: &Addresses) -> Result<KeyList, Error> {

@@ -4,7 +4,7 @@
 //! native host and the sandboxed component both know of that protocol, so that they can't read one message in two ways:
 //!
 //! - [`Message`] reads what Go's ocicrypt and ocicrypt-rs write: unknown members, nulls and missing objects are fine, duplicate
-//!   members are not. It can be written anew for a guest, holding nothing but what one provider needs.
+//!   members are not. It can be written anew for a guest, holding nothing but what one provider needs. [`compose`] writes one.
 //! - [`Answer`] writes and reads the results.
 //! - [`json::Object`] and [`bytes`] are the two readers that all of it is made of. They never quote what they read in an error,
 //!   because it may be a key.
@@ -18,7 +18,7 @@ pub mod json;
 mod message;
 
 pub use answer::{Answer, AnswerError};
-pub use message::{Message, MessageError, Operation};
+pub use message::{Message, MessageError, Operation, compose};
 
 /// The longest message that is read, in bytes.
 pub const MAX_MESSAGE: usize = 4 << 20;

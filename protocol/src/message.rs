@@ -171,26 +171,43 @@ impl<'a> Message<'a> {
     /// # Errors
     /// As [`Message::values`].
     pub fn for_provider(&self, provider: &str, replacement: Option<&str>) -> Result<Zeroizing<Vec<u8>>, MessageError> {
-        let encoded = replacement.map(|value| format!("\"{}\"", bytes::encode(value.as_bytes())));
         let given = self.given(provider)?;
-        let values: Vec<&str> = match &encoded {
-            Some(value) => vec![value],
-            None => given.iter().map(|value| value.spelled).collect(),
+        let values = match replacement {
+            Some(value) => spelled(value),
+            None => given.iter().map(|value| value.spelled).collect::<Vec<_>>().join(","),
         };
-        let (params, config, payload) = names(self.operation);
-        let head = format!(
-            r#"{{"op":"{op}","{params}":{{"{config}":{{"Parameters":{{{name}:[{values}]}}}},"{payload}":"#,
-            op = op_name(self.operation),
-            name = quote(provider),
-            values = values.join(","),
-        );
-        // Sized beforehand, so that no copy of the opts data is left behind by a buffer that grew.
-        let mut message = Zeroizing::new(Vec::with_capacity(head.len() + self.payload.text().len() + 2));
-        for part in [&head, self.payload.text(), "}}"] {
-            message.extend_from_slice(part.as_bytes());
-        }
-        Ok(message)
+        Ok(write(self.operation, provider, &values, self.payload.text().as_bytes()))
     }
+}
+
+/// Writes a message as a client would: asks `provider` to wrap opts data for keys, or to unwrap a decoded annotation with them.
+#[must_use]
+pub fn compose(operation: Operation, provider: &str, keys: &[&str], payload: &[u8]) -> Zeroizing<Vec<u8>> {
+    let values = keys.iter().map(|key| spelled(key)).collect::<Vec<_>>().join(",");
+    let mut encoded = Zeroizing::new(Vec::with_capacity(payload.len().div_ceil(3) * 4 + 2));
+    bytes::write_base64(payload, &mut encoded);
+    write(operation, provider, &values, &encoded)
+}
+
+/// One value of a parameter, as Go's clients spell it.
+fn spelled(value: &str) -> String {
+    format!("\"{}\"", bytes::encode(value.as_bytes()))
+}
+
+/// A message with nothing in it but what one provider needs; `values` and `payload` are spelled already.
+fn write(operation: Operation, provider: &str, values: &str, payload: &[u8]) -> Zeroizing<Vec<u8>> {
+    let (params, config, member) = names(operation);
+    let head = format!(
+        r#"{{"op":"{op}","{params}":{{"{config}":{{"Parameters":{{{name}:[{values}]}}}},"{member}":"#,
+        op = op_name(operation),
+        name = quote(provider),
+    );
+    // Sized beforehand, so that no copy of the opts data is left behind by a buffer that grew.
+    let mut message = Zeroizing::new(Vec::with_capacity(head.len() + payload.len() + 2));
+    for part in [head.as_bytes(), payload, b"}}"] {
+        message.extend_from_slice(part);
+    }
+    message
 }
 
 fn at(place: &'static str) -> impl Fn(JsonError) -> MessageError {
@@ -290,6 +307,18 @@ mod tests {
     fn a_replacement_is_the_only_value_that_a_guest_gets() {
         let anew = Message::parse(SKOPEO_WRAP_TWO).unwrap().for_provider("kmscrypt", Some("local://k")).unwrap();
         assert_eq!(Message::parse(&anew).unwrap().values("kmscrypt").unwrap(), ["local://k"]);
+    }
+
+    #[test]
+    fn a_composed_message_reads_as_it_was_meant() {
+        let message = compose(Operation::Wrap, "p\"q", &["local://a", "local://b"], b"opts data");
+        let wrap = Message::parse(&message).unwrap();
+        assert_eq!((wrap.operation(), wrap.values("p\"q").unwrap()), (Operation::Wrap, vec!["local://a".into(), "local://b".into()]));
+        assert_eq!(wrap.opts_data().unwrap().as_slice(), b"opts data");
+        let message = compose(Operation::Unwrap, "p", &[], b"annotation");
+        let unwrap = Message::parse(&message).unwrap();
+        assert!(unwrap.values("p").unwrap().is_empty());
+        assert_eq!(unwrap.annotation().unwrap(), b"annotation");
     }
 
     #[test]

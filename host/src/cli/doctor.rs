@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::kms::keystore::{Keystore, PUBLIC_ONLY, default_folder};
-use ocicrypt_kms::protocol::{Answer, Operation, bytes};
+use ocicrypt_kms::protocol::Operation;
 use ocicrypt_kms::{Config, DEFAULT_NAME, Environment, Error, KeyProvider};
 
 use super::{Options, block_on, print};
@@ -59,7 +59,7 @@ impl Doctor {
             (None, _) => {}
             (Some(provider), None) => report.add("sandbox", provider.map(|_| "the component loads".into()).map_err(|error| error.line())),
             (Some(provider), Some(uri)) => {
-                let tried = provider.and_then(|provider| block_on(try_key(&provider, &name, uri)));
+                let tried = provider.and_then(|provider| block_on(try_key(&provider, uri)));
                 let tried = tried.map_err(|error| error.line()).and_then(|tried| tried);
                 report.add(uri, tried.map(str::to_owned).map_err(|line| without(uri, line)));
             }
@@ -126,25 +126,15 @@ fn find(command: &str) -> Option<PathBuf> {
     candidates.into_iter().find(is_program)
 }
 
-/// Wraps and unwraps what a client would send, and says what came of it.
-async fn try_key(provider: &KeyProvider, name: &str, uri: &str) -> Result<&'static str, String> {
-    let opts_data = bytes::encode(br#"{"symkey":"bWFkZSB1cCBieSBkb2N0b3I=","digest":"","cipheroptions":{}}"#);
-    let parameters = format!(r#"{{"Parameters":{{{}:["{}"]}}}}"#, serde_json::Value::from(name), bytes::encode(uri.as_bytes()));
-    let wrap = format!(r#"{{"op":"keywrap","keywrapparams":{{"ec":{parameters},"optsdata":"{opts_data}"}}}}"#);
-    let annotation = exchanged(provider, Operation::Wrap, wrap).await.map_err(|error| error.line())?;
-    let unwrap = format!(r#"{{"op":"keyunwrap","keyunwrapparams":{{"dc":{parameters},"annotation":"{annotation}"}}}}"#);
-    match exchanged(provider, Operation::Unwrap, unwrap).await {
-        Ok(opened) if opened == opts_data => Ok("a key was wrapped and unwrapped"),
+/// Wraps and unwraps a made-up layer key, and says what came of it.
+async fn try_key(provider: &KeyProvider, uri: &str) -> Result<&'static str, String> {
+    const OPTS_DATA: &[u8] = br#"{"symkey":"bWFkZSB1cCBieSBkb2N0b3I=","digest":"","cipheroptions":{}}"#;
+    let annotation = provider.wrap(OPTS_DATA, &[uri]).await.map_err(|error| error.line())?;
+    match provider.unwrap(&annotation, &[uri]).await {
+        Ok(opened) if opened.as_slice() == OPTS_DATA => Ok("a key was wrapped and unwrapped"),
         Ok(_) => Err("what was unwrapped is not what was wrapped".into()),
         // As it should be on a machine that only wraps.
         Err(Error::Kms { code, .. }) if code == PUBLIC_ONLY => Ok("a key was wrapped; only the public half is here, so none unwraps"),
         Err(error) => Err(format!("a key was wrapped, which is all that a machine needs that only encrypts; unwrapping: {}", error.line())),
     }
-}
-
-/// One exchange: what was asked for, in base64.
-async fn exchanged(provider: &KeyProvider, operation: Operation, message: String) -> Result<String, Error> {
-    let answer = provider.exchange(message.as_bytes()).await?;
-    let answer = Answer::parse(operation, &answer).map_err(|error| Error::Internal { reason: error.to_string() })?;
-    Ok(bytes::encode(&answer.result))
 }

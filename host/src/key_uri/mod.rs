@@ -11,6 +11,7 @@
 //! | Azure Key Vault, Managed HSM | `azurekms://HOST/KEY[/VERSION]` | the key identifier `https://HOST/keys/KEY[/VERSION]` |
 //! | Vault, OpenBao transit | `hashivault://MOUNT/KEY`, `openbao://MOUNT/KEY` | without `MOUNT`; `hcvault://HOST/MOUNT/[keys/]KEY` |
 //! | local keystore | `local://NAME` | |
+//! | a service of an embedding program ([`OtherService`]) | `SCHEME://SEGMENT[/SEGMENT…]` | |
 //!
 //! A query may follow: `?algorithm=NAME` and any number up to 16 of `context_NAME=VALUE`, in any order.
 //!
@@ -32,6 +33,7 @@ mod azure;
 mod error;
 mod gcp;
 mod local;
+mod other;
 mod parts;
 mod query;
 #[cfg(test)]
@@ -46,6 +48,7 @@ pub use azure::AzureKey;
 pub use error::KeyUriError;
 pub use gcp::GcpKey;
 pub use local::LocalKey;
+pub use other::{BadServiceName, OtherKey, OtherService};
 pub use query::{Algorithm, MAX_CONTEXT_ENTRIES};
 pub use vault::{VaultFlavour, VaultKey};
 
@@ -81,6 +84,8 @@ pub enum Service {
     Vault,
     /// JWK sets in files on this machine.
     Local,
+    /// A service that an embedding program brings along.
+    Other(OtherService),
 }
 
 /// The parts of a key URI, by service.
@@ -97,6 +102,8 @@ pub enum Key {
     Vault(VaultKey),
     /// A key of the local keystore.
     Local(LocalKey),
+    /// A key of a service that isn't built in.
+    Other(OtherKey),
 }
 
 /// How a key URI begins.
@@ -109,10 +116,16 @@ pub(crate) enum Scheme {
     Vault(VaultFlavour),
     VaultHost,
     Local,
+    Other(OtherService),
 }
 
 impl Scheme {
-    /// The scheme of this name, in the only spelling it has.
+    /// The scheme of this name: a built-in one, or one that was added.
+    pub fn of(name: &str, addresses: &Addresses) -> Option<Self> {
+        Self::named(name).or_else(|| addresses.services.iter().find(|service| service.as_str() == name).copied().map(Self::Other))
+    }
+
+    /// The built-in scheme of this name, in the only spelling it has.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "gcpkms" | "gcp-kms" => Some(Self::Gcp),
@@ -136,6 +149,7 @@ impl Scheme {
             Self::Azure | Self::AzureIdentifier => Service::Azure,
             Self::Vault(_) | Self::VaultHost => Service::Vault,
             Self::Local => Service::Local,
+            Self::Other(service) => Service::Other(service),
         }
     }
 }
@@ -148,6 +162,8 @@ pub struct Addresses {
     pub azure_suffixes: Vec<String>,
     /// The host name of the configured Vault, without port: the only one that `hcvault://HOST/…` may name.
     pub vault_host: Option<String>,
+    /// Services that aren't built in.
+    pub services: Vec<OtherService>,
 }
 
 impl KeyUri {
@@ -240,7 +256,7 @@ impl Key {
             return AwsKey::parse_bare(path).map(Key::Aws);
         };
         check_no_port(rest)?;
-        match Scheme::named(scheme).ok_or_else(|| KeyUriError::Scheme(quoted(scheme)))? {
+        match Scheme::of(scheme, addresses).ok_or_else(|| KeyUriError::Scheme(quoted(scheme)))? {
             Scheme::Gcp => GcpKey::parse(rest).map(Key::Gcp),
             Scheme::Aws => AwsKey::parse(rest).map(Key::Aws),
             Scheme::Azure => AzureKey::parse(rest, addresses).map(Key::Azure),
@@ -248,6 +264,7 @@ impl Key {
             Scheme::Vault(flavour) => VaultKey::parse(flavour, rest).map(Key::Vault),
             Scheme::VaultHost => VaultKey::parse_with_host(rest, addresses).map(Key::Vault),
             Scheme::Local => LocalKey::parse(rest).map(Key::Local),
+            Scheme::Other(service) => OtherKey::parse(service, rest).map(Key::Other),
         }
     }
 
@@ -258,6 +275,7 @@ impl Key {
             Key::Azure(_) => Service::Azure,
             Key::Vault(_) => Service::Vault,
             Key::Local(_) => Service::Local,
+            Key::Other(key) => Service::Other(key.service),
         }
     }
 
@@ -268,6 +286,7 @@ impl Key {
             Key::Azure(key) => key.identity(),
             Key::Vault(key) => key.identity(),
             Key::Local(key) => key.identity(),
+            Key::Other(key) => key.identity(),
         }
     }
 
@@ -276,7 +295,7 @@ impl Key {
         match self {
             Key::Gcp(key) => key.version_suffix(),
             Key::Azure(key) => key.version_suffix(),
-            Key::Aws(_) | Key::Vault(_) | Key::Local(_) => String::new(),
+            Key::Aws(_) | Key::Vault(_) | Key::Local(_) | Key::Other(_) => String::new(),
         }
     }
 
@@ -286,8 +305,8 @@ impl Key {
             Key::Gcp(key) => key.algorithms(),
             Key::Aws(_) | Key::Vault(_) => &[Algorithm::RsaOaep256],
             Key::Azure(key) => key.algorithms(),
-            // A JWK need not say its algorithm (RFC 7517, 4.4).
-            Key::Local(_) => Algorithm::ALL,
+            // A JWK need not say its algorithm (RFC 7517, 4.4); what other services need is theirs to refuse.
+            Key::Local(_) | Key::Other(_) => Algorithm::ALL,
         }
     }
 }
@@ -301,6 +320,7 @@ impl Service {
             Service::Azure => "azure",
             Service::Vault => "vault",
             Service::Local => "local",
+            Service::Other(service) => service.as_str(),
         }
     }
 
@@ -312,6 +332,7 @@ impl Service {
             Service::Azure => "Azure Key Vault",
             Service::Vault => "Vault",
             Service::Local => "the local keystore",
+            Service::Other(service) => service.as_str(),
         }
     }
 
@@ -323,6 +344,7 @@ impl Service {
             Service::Azure => "azurekms://NAME.vault.azure.net/KEY[/VERSION]",
             Service::Vault => "hashivault://MOUNT/KEY or openbao://MOUNT/KEY",
             Service::Local => "local://NAME",
+            Service::Other(_) => "SCHEME://NAME[/NAME…] with names of letters, digits and characters of `_-.`",
         }
     }
 }

@@ -12,9 +12,14 @@ const UUID: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
 const ARN: &str = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 const VERSION: &str = "0123456789abcdef0123456789abcdef";
 
+/// A service that isn't built in.
+fn hsm() -> OtherService {
+    OtherService::new("my-hsm").unwrap()
+}
+
 /// As a configuration with a private cloud and a Vault would have it.
 fn configured() -> Addresses {
-    Addresses { azure_suffixes: vec!["vault.Example.cloud".into()], vault_host: Some("vault.example.com".into()) }
+    Addresses { azure_suffixes: vec!["vault.Example.cloud".into()], vault_host: Some("vault.example.com".into()), services: vec![hsm()] }
 }
 
 fn parse(text: &str) -> KeyUri {
@@ -101,6 +106,7 @@ fn every_accepted_spelling_becomes_the_canonical_one() {
         (Service::Vault, &["hcvault://vault.example.com/keys/k"], "hashivault://keys/k", ""),
         (Service::Vault, &["openbao://k", "openbao://transit/k"], "openbao://transit/k", ""),
         (Service::Local, &["local://Name-1.x_y"], "local://Name-1.x_y", ""),
+        (Service::Other(hsm()), &["my-hsm://slot.1/Team_a"], "my-hsm://slot.1/Team_a", ""),
     ];
     for (service, spellings, canonical, version) in cases {
         for spelling in *spellings {
@@ -110,6 +116,31 @@ fn every_accepted_spelling_becomes_the_canonical_one() {
             check_properties(spelling);
         }
     }
+}
+
+#[test]
+fn a_service_that_is_not_built_in_has_a_name_that_is_no_others() {
+    for name in [
+        "",
+        "a",
+        "1hsm",
+        "-hsm",
+        "My-hsm",
+        "my_hsm",
+        "local",
+        "gcpkms",
+        "gcp-kms",
+        "hcvault",
+        "https",
+        "http",
+        "a-name-that-is-longer-than-it-may-be",
+    ] {
+        assert!(OtherService::new(name).is_err(), "{name}");
+    }
+    for uri in ["my-hsm://", "my-hsm://a//b", "my-hsm://../a", "my-hsm://a:1/b", "my-hsm://a/b,c", "my-hsm://a@b", "other-hsm://a"] {
+        refusal(uri);
+    }
+    assert!(KeyUri::parse("my-hsm://a", &Addresses::default()).is_err(), "it was not added");
 }
 
 #[test]
@@ -390,7 +421,7 @@ fn addresses_beyond_the_built_in_ones_need_the_configuration() {
         assert!(KeyUri::parse(text, &configured()).is_ok());
         assert!(KeyUri::parse(text, &Addresses::default()).is_err());
     }
-    let careless = Addresses { azure_suffixes: vec![String::new()], vault_host: Some(String::new()) };
+    let careless = Addresses { azure_suffixes: vec![String::new()], vault_host: Some(String::new()), ..Addresses::default() };
     assert!(KeyUri::parse("azurekms://abc./k", &careless).is_err());
     assert!(KeyUri::parse("hcvault:///transit/k", &careless).is_err());
 }

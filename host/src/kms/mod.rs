@@ -32,7 +32,7 @@ use ocicrypt_kms_protocol::Operation;
 use zeroize::Zeroizing;
 
 use crate::Error;
-use crate::key_uri::{KeyUri, Service};
+use crate::key_uri::{KeyUri, OtherService, Service};
 
 /// The most bytes that a [`Cipher`] encrypts: the limit of Cloud KMS and Vault; AWS KMS stops at 4096.
 pub const MAX_PLAINTEXT: usize = 64 << 10;
@@ -128,6 +128,11 @@ impl Services {
     pub fn with(mut self, service: Service, implementation: Arc<dyn KeyService>) -> Self {
         self.0.insert(service, implementation);
         self
+    }
+
+    /// The services that aren't built in.
+    pub(crate) fn others(&self) -> impl Iterator<Item = OtherService> {
+        self.0.keys().filter_map(|service| if let Service::Other(other) = service { Some(*other) } else { None })
     }
 
     /// Opens a key with its service.

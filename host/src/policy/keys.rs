@@ -1,7 +1,7 @@
 //! The configured `keys` list.
 
 use super::{Denial, Origin, Permit, Policy, Request};
-use crate::key_uri::{Addresses, KeyUri, KeyUriError, Service};
+use crate::key_uri::{Addresses, KeyUri, KeyUriError, OtherService, Service};
 
 /// The name of its one rule.
 const RULE: &str = "keys";
@@ -76,7 +76,8 @@ impl Pattern {
         if prefix.contains('*') || !prefix.ends_with('/') {
             return Err(PatternError::Star(entry.to_owned()));
         }
-        if !SCHEMES.iter().any(|scheme| prefix.starts_with(scheme)) {
+        let of_other = |service: &OtherService| prefix.strip_prefix(service.as_str()).is_some_and(|rest| rest.starts_with("://"));
+        if !SCHEMES.iter().any(|scheme| prefix.starts_with(scheme)) && !addresses.services.iter().any(of_other) {
             return Err(PatternError::Scheme(entry.to_owned()));
         }
         Ok(Self::Below(prefix.to_owned()))
