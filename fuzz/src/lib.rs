@@ -2,8 +2,15 @@
 //! compiler, instrumented, for nothing that the targets reach.
 #![allow(dead_code)]
 
+/// The audit log's records.
+#[path = "../../host/src/audit"]
+pub mod audit {
+    pub mod record;
+}
 #[path = "../../host/src/config/mod.rs"]
 pub mod config;
+#[path = "../../host/src/digest.rs"]
+pub mod digest;
 #[path = "../../host/src/error.rs"]
 pub mod error;
 #[path = "../../host/src/key_uri/mod.rs"]

@@ -176,6 +176,14 @@ pub enum Error {
         /// What it did.
         reason: String,
     },
+    /// The audit log can't be written, and nothing is lent without.
+    #[error("{place}: the audit log can't be written: {reason}")]
+    Audit {
+        /// The file, or the sink.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The host itself or its surroundings failed.
     #[error("{reason}")]
     Internal {
@@ -219,7 +227,7 @@ impl Error {
             Self::AllFailed(errors) if errors.iter().any(|error| error.kind() == ErrorKind::Unavailable) => ErrorKind::Unavailable,
             Self::AllFailed(errors) => errors.first().map_or(ErrorKind::Internal, Self::kind),
             Self::Component { .. } => ErrorKind::Component,
-            Self::Internal { .. } => ErrorKind::Internal,
+            Self::Audit { .. } | Self::Internal { .. } => ErrorKind::Internal,
         }
     }
 
@@ -239,6 +247,9 @@ impl Error {
             Self::Corrupt { .. } => Cow::Borrowed("the packet was changed, or it was made with another key or another encryption context"),
             Self::Damaged { .. } => Cow::Borrowed("try again; if it stays so, something between here and the service changes its answers"),
             Self::Component { .. } => Cow::Borrowed("this is a defect of the component, not of the message; please report it"),
+            Self::Audit { .. } => Cow::Borrowed(
+                "no key is used without a record; make room and give this user the right to write there, or name another file in `[audit]`",
+            ),
             Self::Configuration { .. } | Self::AllFailed(_) | Self::Internal { .. } => Cow::Borrowed(""),
         }
     }

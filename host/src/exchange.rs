@@ -6,6 +6,7 @@
 use ocicrypt_kms_protocol::{Message, Operation};
 use zeroize::Zeroizing;
 
+use crate::digest::Digest;
 use crate::key_uri::{Addresses, KeyUri, Scheme};
 use crate::policy::Origin;
 use crate::{Error, error};
@@ -81,6 +82,12 @@ impl Exchange {
             }
         };
         named.then_some(self.origin)
+    }
+
+    /// The digest of the annotation that is to be unwrapped.
+    pub fn annotation_digest(&self) -> Option<Digest> {
+        let annotation = || Message::parse(&self.message).and_then(|message| message.annotation()).ok();
+        (self.operation == Operation::Unwrap).then(annotation).flatten().map(|annotation| Digest::of(&annotation))
     }
 
     /// Whether the annotation is JSON in which `key` stands, as a string in any of its spellings.

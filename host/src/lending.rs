@@ -10,15 +10,16 @@ use std::time::{Duration, Instant, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use ocicrypt_kms_protocol::json::{Object, string};
-use ocicrypt_kms_protocol::{MAX_PACKETS, Operation};
+use ocicrypt_kms_protocol::{Answer, MAX_PACKETS, Operation};
 use zeroize::Zeroizing;
 
+use crate::audit::{Audit, Decided, Ledger};
 use crate::caller::Caller;
 use crate::digest::Digest;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::exchange::Exchange;
 use crate::key_uri::{Addresses, Algorithm, KeyUri, Service};
-use crate::kms::{Header, MAX_CIPHERTEXT, MAX_PLAINTEXT, OpenKey, Services, WrappedKey};
+use crate::kms::{Header, MAX_CIPHERTEXT, MAX_PLAINTEXT, OpenKey, Services, WrappedKey, request_id};
 use crate::policy::{Denial, Origin, Policy, Request};
 use crate::{Error, ErrorKind, count};
 
@@ -47,6 +48,8 @@ pub struct Lender {
     pub addresses: Addresses,
     /// The component that keys are lent to.
     pub component: Digest,
+    /// Where it is written down, if somewhere.
+    pub audit: Option<Arc<Audit>>,
 }
 
 /// One exchange's side of the host.
@@ -59,7 +62,8 @@ pub struct Lending {
     uses: u32,
     failures: Vec<Failure>,
     opened: Vec<KeyUri>,
-    rules: Vec<String>,
+    decided: Decided,
+    ledger: Ledger,
     use_began: Instant,
 }
 
@@ -74,6 +78,8 @@ pub struct LentKey {
     uri: KeyUri,
     key: OpenKey,
     spent: bool,
+    /// Under which the ledger has it.
+    number: usize,
 }
 
 impl LentKey {
@@ -91,20 +97,9 @@ impl LentKey {
 }
 
 impl Lending {
-    pub(crate) fn new(lender: Arc<Lender>, exchange: Exchange, caller: Caller, deadline: Instant) -> Self {
-        let use_began = Instant::now();
-        Self {
-            lender,
-            exchange,
-            caller,
-            deadline,
-            opens: 0,
-            uses: 0,
-            failures: Vec::new(),
-            opened: Vec::new(),
-            rules: Vec::new(),
-            use_began,
-        }
+    pub(crate) fn new(lender: Arc<Lender>, exchange: Exchange, caller: Caller, deadline: Instant, ledger: Ledger) -> Self {
+        let (failures, opened, decided, use_began) = (Vec::new(), Vec::new(), Decided::default(), Instant::now());
+        Self { lender, exchange, caller, deadline, opens: 0, uses: 0, failures, opened, decided, ledger, use_began }
     }
 
     pub(crate) fn exchange(&self) -> &Exchange {
@@ -121,8 +116,16 @@ impl Lending {
         self.opened.last()
     }
 
-    /// Writes down how the exchange ended.
-    pub(crate) fn conclude<T>(&self, outcome: &Result<T, Error>, elapsed: Duration) {
+    /// Writes down how the exchange ended. Its answer is given out only if that is on record.
+    pub(crate) async fn conclude(&mut self, outcome: Result<Answer, Error>, elapsed: Duration) -> Result<Answer, Error> {
+        let operation = self.exchange.operation;
+        let wrapped = |answer: &Answer| (operation == Operation::Wrap).then(|| Digest::of(&answer.result));
+        let outcome = self.ledger.conclude(outcome, wrapped).await;
+        self.log(&outcome, elapsed);
+        outcome
+    }
+
+    fn log<T>(&self, outcome: &Result<T, Error>, elapsed: Duration) {
         let (operation, provider, caller) = (self.exchange.operation, &self.exchange.name, &self.caller);
         let key = self.last_key().map(KeyUri::canonical);
         let seconds = elapsed.as_secs_f64();
@@ -147,7 +150,11 @@ impl Lending {
     pub async fn open(&mut self, uri: &str, operation: Operation) -> Result<LentKey, Error> {
         let parsed = KeyUri::parse(uri, &self.lender.addresses).map_err(Error::from);
         let canonical = parsed.as_ref().map_or_else(|_| printable(uri, 256), |uri| uri.canonical().to_owned());
+        let began = Instant::now();
         let outcome = self.try_open(parsed, operation).await;
+        if let Err(error) = &outcome {
+            self.ledger.refused(&canonical, std::mem::take(&mut self.decided), began, error);
+        }
         self.record("open", canonical, outcome)
     }
 
@@ -166,10 +173,11 @@ impl Lending {
         self.decide(&uri, operation, origin)?;
         let key = self.lender.services.open(&uri, operation, self.deadline).await?;
         self.opened.push(uri.clone());
-        Ok(LentKey { uri, key, spent: false })
+        let number = self.ledger.lent(uri.canonical(), std::mem::take(&mut self.decided));
+        Ok(LentKey { uri, key, spent: false, number })
     }
 
-    /// Asks the policy, and keeps the names of the rules that decided.
+    /// Asks the policy, and keeps what it decided by.
     fn decide(&mut self, uri: &KeyUri, operation: Operation, origin: Origin) -> Result<(), Error> {
         let request = Request {
             key: uri,
@@ -181,16 +189,13 @@ impl Lending {
             opened: &self.opened,
             time: SystemTime::now(),
         };
-        match self.lender.policy.decide(&request) {
-            Ok(permit) => {
-                self.rules = permit.rules;
-                Ok(())
-            }
-            Err(mut denial) => {
-                self.rules = std::mem::take(&mut denial.rules);
-                Err(denied(uri, operation, denial))
-            }
-        }
+        let decision = self.lender.policy.decide(&request);
+        let (rules, outcome) = match decision {
+            Ok(permit) => (permit.rules, Ok(())),
+            Err(mut denial) => (std::mem::take(&mut denial.rules), Err(denied(uri, operation, denial))),
+        };
+        self.decided = Decided { origin: Some(origin), rules };
+        outcome
     }
 
     /// Encrypts with a key whose service makes its own ciphertext.
@@ -204,7 +209,7 @@ impl Lending {
             (Ok(()), OpenKey::KeyWrap(_)) => Err(self.other_method(key)),
             (Err(error), _) => Err(error),
         };
-        self.finish("encrypt", key, outcome)
+        self.finish("encrypt", key, outcome).await
     }
 
     /// Decrypts what [`Lending::encrypt`] answered.
@@ -218,7 +223,7 @@ impl Lending {
             (Ok(()), OpenKey::KeyWrap(_)) => Err(self.other_method(key)),
             (Err(error), _) => Err(error),
         };
-        self.finish("decrypt", key, outcome)
+        self.finish("decrypt", key, outcome).await
     }
 
     /// Wraps a content-encryption key for `enc`, which must be `A256GCM`.
@@ -235,7 +240,7 @@ impl Lending {
             (Ok(()), OpenKey::Cipher(_)) => Err(self.other_method(key)),
             (Err(error), _) => Err(error),
         };
-        self.finish("wrap-key", key, outcome)
+        self.finish("wrap-key", key, outcome).await
     }
 
     /// Unwraps a content-encryption key. `header` is the decoded protected header of the JWE; its `alg` must be the key's.
@@ -252,13 +257,16 @@ impl Lending {
             (Ok(_), OpenKey::Cipher(_)) => Err(self.other_method(key)),
             (Err(error), _) => Err(error),
         };
-        self.finish("unwrap-key", key, outcome)
+        self.finish("unwrap-key", key, outcome).await
     }
 
     /// Whether a key may be used (once more).
     fn begin(&mut self, key: &LentKey, operation: Operation) -> Result<(), Error> {
         self.uses += 1;
         self.use_began = Instant::now();
+        self.ledger.begin(key.number);
+        // What was asked before, such as a token, is another request.
+        request_id::take();
         if self.uses > MAX_USES {
             return Err(self.budget(&key.uri, format!("this exchange has used keys more than {MAX_USES} times")));
         }
@@ -271,9 +279,10 @@ impl Lending {
         }
     }
 
-    fn finish<T>(&mut self, step: &'static str, key: &mut LentKey, outcome: Result<T, Error>) -> Result<T, Error> {
+    async fn finish<T>(&mut self, step: &'static str, key: &mut LentKey, outcome: Result<T, Error>) -> Result<T, Error> {
         key.spent |= outcome.is_ok();
         count::key_use(self.exchange.operation, key.uri.service(), self.use_began, &outcome);
+        let outcome = self.ledger.used(outcome, request_id::take()).await;
         self.record(step, key.uri.canonical().to_owned(), outcome)
     }
 

@@ -9,6 +9,7 @@
 //!
 //! - [`sandbox`] runs the component, one fresh instance per exchange;
 //! - [`lending`] stands between a guest and a key: budget, policy, record;
+//! - [`audit`] writes down what was done;
 //! - [`kms`] holds the services, [`policy`] decides, [`key_uri`] reads key URIs.
 //!
 //! # Features
@@ -26,6 +27,7 @@
 //! | `compile` | run other components than the one that was compiled at build time |
 #![deny(unsafe_code)]
 
+pub mod audit;
 pub mod caller;
 pub mod config;
 mod count;

@@ -8,13 +8,14 @@ use ocicrypt_kms_protocol::json::{Object, string};
 use ocicrypt_kms_protocol::{Answer, MAX_ANNOTATION, Operation, compose};
 use zeroize::Zeroizing;
 
+use crate::audit::{Audit, Ledger};
 use crate::caller::Caller;
 use crate::config::{Config, Environment};
 use crate::count::Counted;
 use crate::error::printable;
 use crate::exchange::{DEFAULT_NAME, Exchange, Settings};
 use crate::key_uri::{Addresses, KeyUri, Service};
-use crate::kms::{KeyService, Services};
+use crate::kms::{KeyService, Services, request_id};
 use crate::lending::{Lender, Lending};
 use crate::policy::{KeyList, Policy};
 use crate::sandbox::{End, Instances, Sandbox};
@@ -74,6 +75,7 @@ pub struct Builder {
     services: Option<Services>,
     added: Vec<(Service, Arc<dyn KeyService>)>,
     policy: Option<Arc<dyn Policy>>,
+    audit: Option<Arc<Audit>>,
     sandbox: Option<Arc<Sandbox>>,
     for_clients: bool,
 }
@@ -93,6 +95,7 @@ impl KeyProvider {
             services: None,
             added: Vec::new(),
             policy: None,
+            audit: None,
             sandbox: None,
             for_clients: false,
         }
@@ -162,20 +165,31 @@ impl KeyProvider {
         let configured = Instant::now() + self.deadline;
         let deadline = deadline.map_or(configured, |deadline| deadline.min(configured));
         let mut counted = Counted::begin();
-        let exchange = self.read(message).inspect_err(|error| {
-            counted.finish::<()>(None, &Err(error.clone()));
-            tracing::warn!(%caller, error = error.line(), "refused");
-        })?;
+        let mut ledger = Ledger::new(self.lender.audit.as_ref(), &caller, self.lender.component, deadline);
+        let exchange = match self.ready().and_then(|()| self.read(message)) {
+            Ok(exchange) => exchange,
+            Err(error) => {
+                counted.finish::<()>(None, &Err(error.clone()));
+                tracing::warn!(%caller, error = error.line(), "refused");
+                return ledger.conclude(Err(error), |_: &Answer| None).await.map(|answer| answer.write());
+            }
+        };
         let operation = exchange.operation;
         counted.operation(operation);
+        ledger.about(operation, &exchange.name, || exchange.annotation_digest());
         tracing::debug!(%operation, provider = exchange.name, named = exchange.named.len(), origin = exchange.origin.as_str(), "exchange");
         let defaults: Vec<_> = self.default_recipients.iter().map(|key| key.canonical().to_owned()).collect();
-        let lending = Lending::new(self.lender.clone(), exchange, caller, deadline);
-        let (lending, answer) = self.sandbox.exchange(lending, &defaults, &self.options, deadline + GRACE, end).await;
-        let outcome = answer.and_then(|answer| check(operation, &answer));
+        let lending = Lending::new(self.lender.clone(), exchange, caller, deadline, ledger);
+        let exchange = self.sandbox.exchange(lending, &defaults, &self.options, deadline + GRACE, end);
+        let (mut lending, answer) = request_id::noting(exchange).await;
+        let outcome = lending.conclude(answer.and_then(|answer| check(operation, &answer)), counted.elapsed()).await;
         counted.finish(lending.service(), &outcome);
-        lending.conclude(&outcome, counted.elapsed());
-        outcome
+        outcome.map(|answer| answer.write())
+    }
+
+    /// Whether an exchange can be written down, where it has to be.
+    fn ready(&self) -> Result<(), Error> {
+        self.lender.audit.as_ref().map_or(Ok(()), |audit| audit.ready())
     }
 
     fn read(&self, message: &[u8]) -> Result<Exchange, Error> {
@@ -198,9 +212,9 @@ impl KeyProvider {
     }
 }
 
-/// Reads a guest's answer and writes it anew: a client sees a result of the right operation and nothing else. Opts data that isn't opts
+/// Reads a guest's answer, to be written anew: a client sees a result of the right operation and nothing else. Opts data that isn't opts
 /// data is not answered: the provider is no decryption oracle for other ciphertexts of the same key.
-fn check(operation: Operation, answer: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn check(operation: Operation, answer: &[u8]) -> Result<Answer, Error> {
     let failed = |reason: String| Error::Component { reason };
     let answer = Answer::parse(operation, answer).map_err(|error| failed(error.to_string()))?;
     match operation {
@@ -211,7 +225,7 @@ fn check(operation: Operation, answer: &[u8]) -> Result<Zeroizing<Vec<u8>>, Erro
             reason: "what the annotation holds is not the key of an image layer, so it is not handed out".into(),
             hint: "the packet was not made for this use; check where the image comes from".into(),
         }),
-        _ => Ok(answer.write()),
+        _ => Ok(answer),
     }
 }
 
@@ -293,6 +307,13 @@ impl Builder {
         self
     }
 
+    /// Another audit log than the configured one; several providers can share one.
+    #[must_use]
+    pub fn audit(mut self, audit: Arc<Audit>) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
     /// Another sandbox than one of the built-in component: one that several providers share, or one of another component. Whoever chooses
     /// the component can let it publish the keys of the images that it wraps; see SECURITY.md.
     #[must_use]
@@ -321,6 +342,10 @@ impl Builder {
             Some(policy) => policy.clone(),
             None => Arc::new(self.key_list(&addresses)?),
         };
+        let audit = match &self.audit {
+            Some(audit) => Some(audit.clone()),
+            None => Audit::of(&self.config.audit, self.for_clients)?.map(Arc::new),
+        };
         let sandbox = match self.sandbox {
             Some(sandbox) => sandbox,
             None => Arc::new(Sandbox::built_in(self.instances)?),
@@ -328,7 +353,7 @@ impl Builder {
         let component = sandbox.component_digest();
         Ok(KeyProvider {
             sandbox,
-            lender: Arc::new(Lender { services, policy, addresses, component }),
+            lender: Arc::new(Lender { services, policy, addresses, component, audit }),
             name: self.name.or(self.config.provider),
             default_name: self.default_name,
             key,
@@ -416,8 +441,8 @@ mod tests {
     #[test]
     fn a_guests_answer_is_written_anew() {
         let answer = br#"{"x":1,"keywrapresults":{"annotation":"YQ==","y":2},"keyunwrapresults":{"optsdata":"c2VjcmV0"}}"#;
-        assert_eq!(check(Operation::Wrap, answer).unwrap().as_slice(), br#"{"keywrapresults":{"annotation":[97]}}"#);
-        let error = check(Operation::Unwrap, answer).unwrap_err();
+        assert_eq!(check(Operation::Wrap, answer).unwrap().write().as_slice(), br#"{"keywrapresults":{"annotation":[97]}}"#);
+        let error = check(Operation::Unwrap, answer).err().unwrap();
         assert!(!error.line().contains("secret"), "{}", error.line());
     }
 
@@ -425,7 +450,7 @@ mod tests {
     fn an_annotation_that_no_client_would_store_is_refused() {
         for length in [0, MAX_ANNOTATION + 1] {
             let answer = Answer::new(Operation::Wrap, Zeroizing::new(vec![b'a'; length])).write();
-            assert!(matches!(check(Operation::Wrap, &answer).unwrap_err(), Error::Component { .. }), "{length}");
+            assert!(matches!(check(Operation::Wrap, &answer), Err(Error::Component { .. })), "{length}");
         }
     }
 }

@@ -325,3 +325,31 @@ fn a_component_that_imports_anything_else_does_not_start() {
         assert!(error.line().contains("the sandbox can't be set up") && error.line().contains(import), "{}", error.line());
     }
 }
+
+/// What is on record of an exchange that wraps for `local://a` while the component plays this trick.
+fn on_record(trick: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let audit = ocicrypt_kms::config::Audit { file: Some(file.clone()), ..Default::default() };
+    // Some tricks succeed, as far as the exchange goes.
+    let _ = stage_with(trick, "local://a", |config| Config { audit, ..config }).wrap(&["local://a"]);
+    std::fs::read_to_string(file).unwrap()
+}
+
+#[test]
+fn opts_data_cannot_leave_by_the_audit_log() {
+    let text = on_record("leak through a key URI");
+    let leak: String = OPTS_DATA.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(text.matches("what this exchange is not about").count(), 2, "{text}");
+    assert!(!text.contains(&leak[2..]) && !text.contains("context_leak"), "{text}");
+    let text = on_record("claim with escapes");
+    assert!(text.contains("\"outcome\":\"invalid-input\"") && !text.contains("AAAA"), "{text}");
+}
+
+#[test]
+fn a_component_that_is_stopped_is_on_record_and_cannot_flood_the_log() {
+    let text = on_record("loop");
+    assert!(text.contains("\"outcome\":\"component\"") && text.contains("it ran for more than 1000 ms"), "{text}");
+    let lines = on_record("open for ever").lines().count();
+    assert!((17..64).contains(&lines), "{lines}");
+}

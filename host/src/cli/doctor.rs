@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ocicrypt_kms::audit::{Audit, Settings};
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::kms::keystore::{Keystore, PUBLIC_ONLY, default_folder};
 use ocicrypt_kms::protocol::Operation;
@@ -52,6 +53,10 @@ impl Doctor {
             provider => (Ok(configuration_file(config_file.as_deref())), Some(provider)),
         };
         report.add("configuration", configuration);
+        if let Some(file) = config.as_ref().and_then(|config| config.audit.file.as_ref()) {
+            let audit = Audit::new(Settings { file: Some(file.clone()), ..Settings::default() });
+            report.add("audit log", audit.ready().map(|()| file.display().to_string()).map_err(|error| error.line()));
+        }
         report.add("local keystore", keystore(config.and_then(|config| config.keystore).as_deref()));
         report.add("ocicrypt.json", ocicrypt_json(&name));
         match (provider, &self.key_uri) {

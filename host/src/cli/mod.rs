@@ -1,5 +1,6 @@
 //! The command line: arguments in, one exit code out. What happens is in the library.
 
+mod audit;
 mod debug_log;
 mod doctor;
 mod exec;
@@ -65,6 +66,9 @@ enum Command {
     /// Serve gRPC and ttrpc to container tools
     #[cfg(feature = "server")]
     Serve(serve::Serve),
+    /// Read, check, rotate and sign the audit log
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Check the set-up, and with a key URI try to wrap and unwrap with that key
     Doctor(doctor::Doctor),
 }
@@ -113,6 +117,7 @@ fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error>
         Some(Command::Inspect(inspect)) => inspect.run().map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "server")]
         Some(Command::Serve(serve)) => serve.run(options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Audit(command)) => command.run(&options),
         Some(Command::Doctor(doctor)) => doctor.run(options),
     }
 }

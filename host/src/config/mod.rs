@@ -1,5 +1,6 @@
 //! The configuration: one TOML file. `docs/configuration.md` describes it.
 
+mod audit;
 mod server;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use self::audit::{Audit, AuditSink};
 pub use self::server::{LogFormat, LogLevel, Server};
 use crate::Error;
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub azure: Azure,
     /// `ocicrypt-kms serve`.
     pub server: Server,
+    /// What is written down of each use.
+    pub audit: Audit,
 }
 
 /// Settings of Google Cloud KMS.
@@ -159,6 +163,7 @@ impl Default for Config {
             aws: Aws::default(),
             azure: Azure::default(),
             server: Server::default(),
+            audit: Audit::default(),
         }
     }
 }
@@ -278,6 +283,8 @@ mod tests {
         assert!(config.vault.address.is_some() && config.vault.approle.is_some());
         assert!(config.aws.endpoint.is_some());
         assert!(config.azure.endpoint.is_some() && !config.azure.suffixes().unwrap().is_empty());
+        assert!(config.audit.file.is_some() && config.audit.rotate_at().unwrap().is_some() && !config.audit.sinks.is_empty());
+        assert!(config.audit.checkpoints().unwrap().is_some() && config.audit.checkpoint_file.is_some());
         assert!(!config.server.listen.is_empty() && config.server.group.is_some() && config.server.metrics.is_some());
     }
 

@@ -11,6 +11,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUT
 use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, StatusCode, Url};
 use zeroize::Zeroizing;
 
+use crate::kms::request_id;
 use crate::{Error, count};
 
 /// The most bytes of an answer: several times what any service answers.
@@ -190,6 +191,9 @@ async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<(
         return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
     }
     let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+    if let Some(id) = request_id::HEADERS.iter().find_map(|name| response.headers().get(*name)?.to_str().ok()) {
+        request_id::note(id);
+    }
     let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = read_body(&mut response).await.map_err(|error| Failure::Broken(unreachable(url, &error)))?;
     let body = body.ok_or_else(|| wrong(format!("{host} answered more than {MAX_ANSWER} bytes")))?;

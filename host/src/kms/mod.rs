@@ -20,6 +20,7 @@ pub mod keystore;
 pub mod local;
 #[cfg(feature = "asymmetric")]
 pub mod public_key;
+pub(crate) mod request_id;
 #[cfg(feature = "vault")]
 pub mod vault;
 

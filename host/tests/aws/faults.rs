@@ -217,3 +217,16 @@ fn a_key_that_only_the_image_names_needs_the_list() {
     let keys = Some(vec!["awskms:///arn:aws:kms:eu-central-1:111122223333:key/*".to_owned()]);
     Stage::with(&server.endpoint, Config { keys, ..Config::default() }).exchange(&message).unwrap();
 }
+
+#[test]
+fn the_audit_log_names_the_request_as_the_service_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let audit = config::Audit { file: Some(file.clone()), ..config::Audit::default() };
+    let replies = |before: usize| if before == 0 { refusal(503, "Busy") } else { ok(&encrypted(ARN)) };
+    let server = Scripted::start(move |_, before| replies(before).header("x-amzn-RequestId", format!("request-{before}")));
+    Stage::with(&server.endpoint, Config { audit, ..Config::default() }).wrap(&uri(ARN));
+    let text = std::fs::read_to_string(file).unwrap();
+    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((records[0]["event"].as_str(), records[0]["request_id"].as_str()), (Some("use"), Some("request-1")));
+}

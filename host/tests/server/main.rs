@@ -2,6 +2,7 @@
 #![cfg(all(feature = "gcp", feature = "local", feature = "server"))]
 #![allow(missing_docs)]
 
+mod auditing;
 mod certificates;
 mod client;
 mod clients;

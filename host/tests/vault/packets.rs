@@ -5,7 +5,7 @@ use ocicrypt_kms::protocol::bytes;
 use serde_json::json;
 
 use crate::KEY;
-use crate::bao::Bao;
+use crate::bao::{Bao, ROOT};
 use crate::messages::{OPTS_DATA, keyunwrap, opts_data_of};
 use crate::scripted::{Reply, Scripted};
 use crate::user::{User, member, packet, wrapped};
@@ -162,4 +162,17 @@ fn what_is_no_opts_data_is_not_handed_out() {
     let line = user.try_unwrap(KEY, &packet(KEY, "AES", &text)).unwrap_err().line();
     assert!(line.contains("is not the key of an image layer") && !line.contains("password"), "{line}");
     assert!(!user.log().contains("password"));
+}
+
+#[test]
+fn the_audit_log_names_the_request_as_the_server_does() {
+    let (bao, folder) = (Bao::start(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("audit.jsonl");
+    let user = User::of(&bao, &[("BAO_TOKEN", ROOT)], &format!("[audit]\nfile = \"{}\"\n", file.display()));
+    let annotation = user.wrap(KEY);
+    user.unwrap(KEY, &annotation);
+    let text = std::fs::read_to_string(file).unwrap();
+    let ids: Vec<_> = text.lines().filter_map(|line| line.split("\"request_id\":\"").nth(1)?.split('"').next()).collect();
+    // As a UUID is long.
+    assert!(ids.len() == 2 && ids[0] != ids[1] && ids.iter().all(|id| id.len() == 36), "{text}");
 }

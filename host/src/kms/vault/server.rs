@@ -13,6 +13,7 @@ use super::settings::{Settings, variable_name};
 use crate::Error;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::VaultFlavour;
+use crate::kms::request_id;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
@@ -74,7 +75,11 @@ impl Server {
         tracing::debug!(key = post.key, host = url.host_str(), path = post.path, "calling Vault");
         let Post { key, body, deadline, .. } = post;
         let call = Call { key, method: Method::POST, url: &url, headers, body, deadline };
-        self.http.send_while(call, is_busy).await.map_err(|error| self.with_advice(error))
+        let answer = self.http.send_while(call, is_busy).await.map_err(|error| self.with_advice(error))?;
+        if let Some(id) = Object::parse(&answer.body).ok().and_then(|members| string(members.get("request_id")?)) {
+            request_id::note(&id);
+        }
+        Ok(answer)
     }
 
     /// A certificate that isn't trusted is a matter of settings, not of the network.

@@ -1,0 +1,143 @@
+//! The audit log: what was done with which key, in a form that can be checked later.
+//!
+//! An [`Audit`] appends records to a file, where each is chained to the one before by its hash, and hands them to further [`Sink`]s. A key is
+//! released only when the record of it is on the disk. `docs/audit-log.md` describes the format, and what it proves.
+
+mod chain;
+mod checkpoint;
+mod ledger;
+pub mod record;
+mod sink;
+mod verify;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+pub use self::checkpoint::{Checkpoint, PrivateKey, PublicKey};
+pub(crate) use self::ledger::{Decided, Ledger};
+pub use self::record::{Entry, Event, Flaw, Position, Record};
+pub use self::sink::{Journald, Sink, Stream, Syslog};
+pub use self::verify::{Fault, Summary, Verifier, files, verify};
+use self::writer::Writer;
+use crate::Error;
+use crate::config;
+use crate::error::printable;
+
+/// How long a record may wait whose exchange was given up.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+/// The longest name of this machine in a record.
+const MAX_HOST: usize = 255;
+
+/// An audit log that is written.
+///
+/// Nothing is opened and nothing started before the first record. When it is dropped, what waits is written, and the chain's end is signed.
+pub struct Audit {
+    file: Option<PathBuf>,
+    writer: Writer,
+}
+
+/// Where an [`Audit`] writes to.
+#[derive(Default)]
+pub struct Settings {
+    /// The file. Without one, each process makes a chain of its own, for its sinks.
+    pub file: Option<PathBuf>,
+    /// How many bytes a file has at least when it is rotated away; `None`: only [`Audit::rotate`] does it.
+    pub rotate_at: Option<u64>,
+    /// How the chain's end is signed.
+    pub checkpoints: Option<Checkpoints>,
+    /// Who else gets each record. All have to take it, or no key is released.
+    pub sinks: Vec<Arc<dyn Sink>>,
+}
+
+/// How the chain's end is signed.
+pub struct Checkpoints {
+    /// The file of the private key; it is read when something is to be signed.
+    pub key: PathBuf,
+    /// The file that signatures are appended to.
+    pub file: PathBuf,
+    /// After how many records the next signature is made.
+    pub every: u64,
+}
+
+impl Audit {
+    /// Writes to what these settings say.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { file: settings.file.clone(), writer: Writer::new(settings) }
+    }
+
+    /// What a configuration says; `None` if it names neither a file nor a sink.
+    ///
+    /// # Errors
+    /// If a setting is wrong.
+    pub fn of(config: &config::Audit, standard_output_is_free: bool) -> Result<Option<Self>, Error> {
+        let sinks = config.sinks.iter().map(|sink| sink::built_in(*sink, standard_output_is_free)).collect::<Result<Vec<_>, _>>()?;
+        if config.file.is_none() && sinks.is_empty() {
+            return Ok(None);
+        }
+        let checkpoints = config.checkpoints()?.map(|(key, file, every)| Checkpoints { key, file, every });
+        Ok(Some(Self::new(Settings { file: config.file.clone(), rotate_at: config.rotate_at()?, checkpoints, sinks })))
+    }
+
+    /// Says no, before a service is called, if a record could surely not be written.
+    ///
+    /// # Errors
+    /// That the file can't be written, or that its disk is full.
+    pub fn ready(&self) -> Result<(), Error> {
+        match &self.file {
+            Some(file) => chain::ready(file).map_err(|reason| unwritable(file, &reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends records, and returns when they are on the disk and with each sink.
+    ///
+    /// # Errors
+    /// If they aren't when the deadline passes. They may be there later: a record says what was about to happen.
+    pub async fn append(&self, entries: Vec<Entry>, deadline: Instant) -> Result<(), Error> {
+        let written = self.writer.send(entries, deadline);
+        match tokio::time::timeout_at(deadline.into(), written).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(self.failed("its writer has ended")),
+            Err(_) => Err(self.failed("the record was not on the disk before the exchange's deadline")),
+        }
+    }
+
+    /// Appends records for somebody who doesn't wait.
+    pub(crate) fn leave(&self, entries: Vec<Entry>) {
+        drop(self.writer.send(entries, Instant::now() + LAST_WAIT));
+    }
+
+    /// Goes on in a new file. Gives the name that the old one has now.
+    ///
+    /// # Errors
+    /// If there is no file, or no record in it.
+    pub fn rotate(&self) -> Result<PathBuf, Error> {
+        self.writer.rotate(Instant::now() + LAST_WAIT)
+    }
+
+    /// Signs the chain's end now.
+    ///
+    /// # Errors
+    /// If no key is configured or it can't be used, or the log has no record.
+    pub fn checkpoint(&self) -> Result<Checkpoint, Error> {
+        self.writer.checkpoint(Instant::now() + LAST_WAIT)
+    }
+
+    fn failed(&self, reason: &str) -> Error {
+        unwritable(self.file.as_deref().unwrap_or(Path::new("the audit log")), reason)
+    }
+}
+
+/// An entry of this process, of now.
+fn blank() -> Entry {
+    static HOST: OnceLock<String> = OnceLock::new();
+    let host = || printable(&rustix::system::uname().nodename().to_string_lossy(), MAX_HOST);
+    Entry { time: record::now(), host: HOST.get_or_init(host).clone(), pid: std::process::id(), ..Entry::default() }
+}
+
+fn unwritable(place: &Path, reason: &str) -> Error {
+    Error::Audit { place: place.display().to_string(), reason: printable(reason, 1024) }
+}

@@ -1,0 +1,285 @@
+//! `ocicrypt-kms audit …`: reads, checks, rotates and signs the audit log.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use ocicrypt_kms::audit::{self, Audit, Checkpoint, PrivateKey, PublicKey, Record, Summary};
+use ocicrypt_kms::error::printable;
+use ocicrypt_kms::{Config, Digest, Error, ErrorKind};
+
+use super::{Options, print};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Check the log: names the first record that is wrong
+    Verify(Verify),
+    /// Print records
+    Show(Show),
+    /// Go on in a new file
+    Rotate,
+    /// Sign the log's end, and print the signed line
+    Checkpoint,
+    /// Make a key pair that signs checkpoints: FILE and FILE.pub
+    Keygen {
+        /// The file of the private key
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    /// The log, with the files that were rotated away from it [default: the configured one]
+    log: Option<PathBuf>,
+    /// Checkpoints that the log has to agree with [default: the configured ones, if there are any]
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// The key that checks them [default: the public half of the configured one]
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Show {
+    /// The log, with the files that were rotated away from it [default: the configured one]
+    log: Option<PathBuf>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Print the records as they stand in the log
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which records are wanted: those that all of it holds for.
+#[derive(Debug, Default, clap::Args)]
+struct Filter {
+    /// Records of this key; a `*` at the end stands for anything
+    #[arg(long, value_name = "URI")]
+    key: Option<String>,
+    /// wrap or unwrap
+    #[arg(long)]
+    operation: Option<String>,
+    /// Records of this caller, as the log calls it: uid:1000, spiffe://…
+    #[arg(long)]
+    caller: Option<String>,
+    /// ok, denied, cancelled, unused or the kind of another failure
+    #[arg(long)]
+    outcome: Option<String>,
+    /// Records from this time on (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Records before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// Records of this annotation: the SHA-256 digest of what it is decoded
+    #[arg(long, value_name = "DIGEST")]
+    annotation: Option<Digest>,
+}
+
+impl Command {
+    pub(super) fn run(self, options: &Options) -> Result<ExitCode, Error> {
+        let config = options.config()?;
+        let done = |text: String| print(text.as_bytes()).map(|()| ExitCode::SUCCESS);
+        match self {
+            Self::Verify(verify) => verify.run(&config),
+            Self::Show(show) => show.run(&config),
+            Self::Rotate => done(format!("{}\n", log(&config)?.rotate()?.display())),
+            Self::Checkpoint => done(format!("{}\n", log(&config)?.checkpoint()?.line)),
+            Self::Keygen { file } => done(keygen(&file)?),
+        }
+    }
+}
+
+/// The configured log, to write to.
+fn log(config: &Config) -> Result<Audit, Error> {
+    Audit::of(&config.audit, true)?.ok_or_else(not_configured)
+}
+
+fn not_configured() -> Error {
+    let reason = "no audit log is configured; set `file` below `[audit]`, or name the log".into();
+    Error::Configuration { place: "audit.file".into(), reason }
+}
+
+fn keygen(file: &Path) -> Result<String, Error> {
+    let key = PrivateKey::generate()?;
+    let mut public = file.as_os_str().to_owned();
+    public.push(".pub");
+    key.write(file)?;
+    key.public().write(Path::new(&public))?;
+    Ok(format!("{}  {}  key {}\n", file.display(), Path::new(&public).display(), key.public().id()))
+}
+
+/// The files of a log; at least one.
+fn files(named: Option<PathBuf>, config: &Config) -> Result<Vec<PathBuf>, Error> {
+    let log = named.or_else(|| config.audit.file.clone()).ok_or_else(not_configured)?;
+    match audit::files(&log) {
+        Ok(files) if !files.is_empty() => Ok(files),
+        Ok(_) => Err(unreadable(&log, "there is no such file")),
+        Err(error) => Err(unreadable(&log, &error.to_string())),
+    }
+}
+
+fn unreadable(place: &Path, reason: &str) -> Error {
+    Error::Configuration { place: place.display().to_string(), reason: reason.into() }
+}
+
+impl Verify {
+    fn run(self, config: &Config) -> Result<ExitCode, Error> {
+        let checkpoints = self.checkpoints(config)?;
+        let files = files(self.log, config)?;
+        let verified = audit::verify(&files, checkpoints, |_| {}).map_err(|error| unreadable(&files[0], &error.to_string()))?;
+        let (text, code) = match verified {
+            Ok(summary) => (describe(&summary), ExitCode::SUCCESS),
+            Err(fault) => (format!("BAD     {}\n", printable(&fault.to_string(), 4096)), ExitCode::from(ErrorKind::Corrupt.exit_code())),
+        };
+        print(text.as_bytes())?;
+        Ok(code)
+    }
+
+    fn checkpoints(&self, config: &Config) -> Result<Vec<Checkpoint>, Error> {
+        let ours = self.log.is_none().then(|| config.audit.checkpoint_file()).flatten().filter(|file| file.exists());
+        let Some(file) = self.checkpoint.clone().or(ours) else { return Ok(Vec::new()) };
+        let key = match (&self.public_key, &config.audit.checkpoint_key) {
+            (Some(public), _) => PublicKey::read(public)?,
+            (None, Some(private)) => PrivateKey::read(private)?.public(),
+            (None, None) => return Err(unreadable(&file, "no key checks these checkpoints; name it with --public-key")),
+        };
+        key.check_file(&file)
+    }
+}
+
+fn describe(summary: &Summary) -> String {
+    let mut text = match summary.last {
+        Some(last) => {
+            format!("ok      {} records, {} to {}; the last one's hash is {}\n", summary.records, summary.first, last.sequence, last.hash)
+        }
+        None => "ok      no record\n".to_owned(),
+    };
+    for note in &summary.notes {
+        writeln!(text, "note    {}", printable(note, 4096)).expect("a string can be written");
+    }
+    match summary.checkpoints {
+        0 => text.push_str("note    no checkpoint was compared: whether the log's end was cut off can't be told\n"),
+        count => writeln!(text, "ok      it agrees with {count} checkpoints").expect("a string can be written"),
+    }
+    text
+}
+
+impl Show {
+    fn run(self, config: &Config) -> Result<ExitCode, Error> {
+        let files = files(self.log, config)?;
+        let (mut text, mut shown) = (String::new(), Ok(()));
+        let outcome = audit::verify(&files, Vec::new(), |record| {
+            if self.filter.wants(record) {
+                text.push_str(&if self.json { json(record) } else { line(record) });
+            }
+            if text.len() > 64 << 10 && shown.is_ok() {
+                shown = print(std::mem::take(&mut text).as_bytes());
+            }
+        });
+        let outcome = outcome.map_err(|error| unreadable(&files[0], &error.to_string()))?;
+        shown.and_then(|()| print(text.as_bytes()))?;
+        match outcome {
+            Ok(_) => Ok(ExitCode::SUCCESS),
+            Err(fault) => {
+                Err(unreadable(Path::new(&fault.file), &format!("line {}: {}; what follows is not shown", fault.line, fault.what)))
+            }
+        }
+    }
+}
+
+impl Filter {
+    fn wants(&self, Record { entry, .. }: &Record) -> bool {
+        let same = |wanted: &Option<String>, is: Option<&str>| wanted.as_deref().is_none_or(|wanted| is == Some(wanted));
+        let key = |wanted: &String| match (wanted.strip_suffix('*'), entry.key.as_deref()) {
+            (Some(start), Some(key)) => key.starts_with(start),
+            (None, key) => key == Some(wanted),
+            (Some(_), None) => false,
+        };
+        let time = || entry.time.parse::<Timestamp>().ok();
+        self.key.as_ref().is_none_or(key)
+            && same(&self.operation, entry.operation.as_deref())
+            && same(&self.caller, entry.caller.as_ref().map(|caller| caller.name.as_str()))
+            && same(&self.outcome, entry.outcome.as_deref())
+            && self.annotation.is_none_or(|digest| entry.annotation == Some(digest.to_string()))
+            && self.since.is_none_or(|since| time().is_some_and(|time| time >= since))
+            && self.until.is_none_or(|until| time().is_some_and(|time| time < until))
+    }
+}
+
+/// The record as it stands in the log.
+fn json(record: &Record) -> String {
+    format!("{}\n", record.line)
+}
+
+/// The record for people: what is always there first, then what some have.
+fn line(Record { entry, position, .. }: &Record) -> String {
+    let word = |text: Option<&str>| printable(text.unwrap_or("-"), 4096);
+    let outcome = word(entry.outcome.as_deref());
+    let caller = word(entry.caller.as_ref().map(|caller| caller.name.as_str()));
+    let mut line = format!(
+        "{} #{} {}[{}] {caller} {} {} {outcome} {}",
+        word(Some(&entry.time)),
+        position.sequence,
+        word(Some(&entry.host)),
+        entry.pid,
+        entry.event.as_str(),
+        word(entry.operation.as_deref()),
+        word(entry.key.as_deref())
+    );
+    let more = [
+        ("decision", entry.decision.clone()),
+        ("rules", (!entry.rules.is_empty()).then(|| entry.rules.join(","))),
+        ("request", entry.request_id.clone()),
+        ("annotation", entry.annotation.clone()),
+        ("previous", entry.previous.clone()),
+        ("torn", entry.torn.as_ref().map(|torn| torn.bytes.to_string())),
+        ("error", entry.error.clone()),
+    ];
+    for (name, value) in more.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        write!(line, " {name}={}", printable(&value, 4096)).expect("a string can be written");
+    }
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use ocicrypt_kms::audit::{Entry, Position};
+
+    use super::*;
+
+    fn record(key: &str) -> Record {
+        let entry = Entry {
+            time: "2026-01-02T03:04:05Z".into(),
+            key: Some(key.into()),
+            error: Some("a\u{1b}[2J\u{202e}b".into()),
+            ..Entry::default()
+        };
+        Record { position: Position::GENESIS, previous: Position::GENESIS.hash, entry, line: String::new() }
+    }
+
+    #[test]
+    fn a_key_is_filtered_by_its_name_or_the_beginning_of_it() {
+        for (wanted, shown) in [("local://a", true), ("local://*", true), ("local://", false), ("gcpkms://*", false)] {
+            assert_eq!(Filter { key: Some(wanted.into()), ..Filter::default() }.wants(&record("local://a")), shown, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_filtered_from_and_before() {
+        let filter = |since: Option<&str>, until: Option<&str>| {
+            let time = |text: &str| text.parse().unwrap();
+            Filter { since: since.map(time), until: until.map(time), ..Filter::default() }.wants(&record("local://a"))
+        };
+        assert!(filter(Some("2026-01-02T03:04:05Z"), Some("2026-01-02T05:04:06+02:00")));
+        assert!(!filter(Some("2026-01-02T03:04:06Z"), None) && !filter(None, Some("2026-01-02T03:04:05Z")));
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_not_printed() {
+        let line = line(&record("local://a"));
+        assert!(line.ends_with("error=a [2J b\n"), "{line:?}");
+    }
+}

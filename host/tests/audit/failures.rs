@@ -1,0 +1,97 @@
+//! No record, no key.
+
+use std::process::{Command, Output};
+
+use crate::program::{piped, refusal};
+use crate::stage::{Stage, wrapping};
+
+fn refused(stage: &Stage) -> String {
+    let (code, line) = refusal(&stage.user.run(&[], &wrapping()));
+    assert!(code == 1 && line.contains("no key is used without a record"), "{line}");
+    line
+}
+
+/// The program in a shell that runs `before` first.
+fn in_shell(stage: &Stage, program: &str, before: &str, input: &[u8]) -> Output {
+    let mut command = Command::new(program);
+    if program == "unshare" {
+        command.args(["--user", "--map-root-user", "--mount", "sh"]);
+    }
+    command.args(["-c", &format!("{before}; exec \"$0\""), env!("CARGO_BIN_EXE_ocicrypt-kms")]);
+    stage.user.as_user(&mut command);
+    piped(command.env("PATH", "/usr/bin:/bin"), input)
+}
+
+#[test]
+fn a_log_in_no_folder_is_an_error_that_names_it() {
+    let stage = Stage::new();
+    stage.user.write("config.toml", "[audit]\nfile = \"/nonexistent/audit.jsonl\"\n");
+    let line = refused(&stage);
+    assert!(line.starts_with("/nonexistent/audit.jsonl: the audit log can't be written: "), "{line}");
+}
+
+#[test]
+fn a_log_that_is_no_file_or_not_a_log_is_not_written_to() {
+    let stage = Stage::new();
+    std::fs::create_dir(stage.path()).unwrap();
+    refused(&stage);
+    std::fs::remove_dir(stage.path()).unwrap();
+    std::os::unix::fs::symlink("elsewhere", stage.path()).unwrap();
+    assert!(refused(&stage).contains("symbolic link"));
+    std::fs::remove_file(stage.path()).unwrap();
+    for text in ["precious\n", "precious", "{\"a\":1}\n"] {
+        std::fs::write(stage.path(), text).unwrap();
+        assert!(refused(&stage).contains("no audit log"));
+        assert_eq!(stage.text(), text);
+    }
+}
+
+#[test]
+fn a_file_that_can_grow_no_more_gives_no_key_and_goes_on_later() {
+    let stage = Stage::new();
+    let annotation = stage.wrap();
+    let whole = stage.text();
+    let unwrap = crate::messages::keyunwrap(&[("kmscrypt", &[crate::stage::KEY])], &annotation);
+    // Half a KiB more than there is: in the middle of the record.
+    let blocks = whole.len() / 512 + 1;
+    for ignored in ["trap '' XFSZ; ", ""] {
+        let output = in_shell(&stage, "sh", &format!("{ignored}ulimit -f {blocks}"), &unwrap);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+    }
+    assert!(stage.text().starts_with(&whole) && !stage.text().ends_with('\n'));
+    stage.unwraps(&annotation);
+    assert!(stage.is_whole().contains("are torn"));
+}
+
+#[test]
+fn a_full_disk_is_told_of_before_a_key_is_looked_for() {
+    let stage = Stage::new();
+    let folder = stage.user.home().join("small");
+    std::fs::create_dir(&folder).unwrap();
+    stage.user.write("config.toml", format!("[audit]\nfile = \"{}/audit.jsonl\"\n", folder.display()));
+    std::fs::remove_dir_all(stage.user.home().join("keys")).unwrap();
+    let mount = format!("mount -t tmpfs -o size=64k tmpfs {}", folder.display());
+    if !in_shell(&stage, "unshare", &format!("{mount} || exit 77; exit 0"), b"").status.success() {
+        eprintln!("this system lets nobody mount a small disk");
+        return;
+    }
+    let (code, line) = refusal(&in_shell(&stage, "unshare", &mount, &wrapping()));
+    assert!(code == 1 && line.contains("the disk is full; no key is used without a record"), "{line}");
+    let read_only = format!("{mount} && mount -o remount,ro {}", folder.display());
+    let (code, line) = refusal(&in_shell(&stage, "unshare", &read_only, &wrapping()));
+    assert!(code == 1 && line.contains("Read-only file system"), "{line}");
+}
+
+#[test]
+fn a_lock_that_is_not_given_back_is_waited_for_until_the_deadline() {
+    let stage = Stage::with("deadline-seconds = 1", "");
+    stage.wrap();
+    let file = std::fs::File::open(stage.path()).unwrap();
+    file.lock().unwrap();
+    let began = std::time::Instant::now();
+    let line = refused(&stage);
+    assert!(line.contains("deadline") && began.elapsed() < std::time::Duration::from_secs(5), "{line}");
+    file.unlock().unwrap();
+    stage.wrap();
+    stage.is_whole();
+}

@@ -1,0 +1,92 @@
+//! What somebody changes in a log is found.
+
+use ocicrypt_kms::Digest;
+
+use crate::stage::Stage;
+
+/// A log of four records, changed line by line; what `audit verify` says of it.
+fn changed(change: impl FnOnce(&mut Vec<String>)) -> String {
+    let stage = Stage::new();
+    stage.wrap();
+    stage.wrap();
+    let mut lines = stage.lines();
+    change(&mut lines);
+    std::fs::write(stage.path(), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    stage.is_bad(&[])
+}
+
+/// A record of this text, with a hash that fits.
+fn sealed(line: &str) -> String {
+    let (text, _) = line.rsplit_once(",\"hash\":\"").unwrap();
+    format!("{text},\"hash\":\"{}\"}}", Digest::of(text.as_bytes()))
+}
+
+#[test]
+fn a_changed_byte_is_found() {
+    let line = changed(|lines| lines[1] = lines[1].replacen("\"outcome\":\"ok\"", "\"outcome\":\"oK\"", 1));
+    assert!(line.contains("line 2, record 2: it was changed"), "{line}");
+    let line = changed(|lines| lines[3] = lines[3].replacen("wrap", "Wrap", 1));
+    assert!(line.contains("line 4, record 4: it was changed"), "{line}");
+}
+
+#[test]
+fn a_changed_record_with_a_hash_that_fits_is_found_by_the_next_one() {
+    let line = changed(|lines| lines[1] = sealed(&lines[1].replacen("\"outcome\":\"ok\"", "\"outcome\":\"oK\"", 1)));
+    assert!(line.contains("line 3, record 3: it follows another record"), "{line}");
+}
+
+#[test]
+fn a_deleted_line_is_found() {
+    let line = changed(|lines| drop(lines.remove(1)));
+    assert!(line.contains("line 2, record 2: it has the number 3: records are missing"), "{line}");
+    let line = changed(|lines| drop(lines.remove(0)));
+    assert!(line.contains("line 1, record 1: it has the number 2"), "{line}");
+}
+
+#[test]
+fn swapped_lines_are_found() {
+    let line = changed(|lines| lines.swap(1, 2));
+    assert!(line.contains("line 2, record 2: it has the number 3"), "{line}");
+}
+
+#[test]
+fn an_inserted_record_is_found() {
+    let line = changed(|lines| lines.insert(2, sealed(&lines[1].replacen("\"seq\":2", "\"seq\":3", 1))));
+    assert!(line.contains("line 3, record 3: it follows another record"), "{line}");
+    let line = changed(|lines| lines.insert(2, lines[1].clone()));
+    assert!(line.contains("line 3, record 3: it has the number 2"), "{line}");
+}
+
+#[test]
+fn a_line_that_is_no_record_is_found() {
+    for text in ["", "{}", "{\"v\":1,\"seq\":3"] {
+        let line = changed(|lines| lines.insert(2, text.into()));
+        assert!(line.contains("line 3, record 3: it is torn"), "{line}");
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_in_the_middle_is_found() {
+    let stage = Stage::new();
+    let mut files = Vec::new();
+    for _ in 0..2 {
+        stage.wrap();
+        files.push(stage.printed(&["rotate"]).trim().to_owned());
+    }
+    stage.wrap();
+    stage.is_whole();
+    std::fs::rename(&files[1], stage.user.home().join("away")).unwrap();
+    assert!(stage.is_bad(&[]).contains("line 1, record 3: it has the number"));
+    std::fs::remove_file(&files[0]).unwrap();
+    let text = stage.is_whole();
+    assert!(text.contains("which is not here"), "{text}");
+}
+
+#[test]
+fn a_changed_last_line_is_not_taken_for_a_crash() {
+    let stage = Stage::new();
+    stage.wrap();
+    std::fs::write(stage.path(), stage.text().replace("wrap", "Wrap")).unwrap();
+    let line = crate::program::refusal(&stage.user.run(&[], &crate::stage::wrapping())).1;
+    assert!(line.contains("audit.jsonl: the audit log can't be written: its last line is no record: it was changed"), "{line}");
+}
