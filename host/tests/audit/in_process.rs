@@ -9,7 +9,7 @@ use ocicrypt_kms::audit::{Audit, Entry, Event, Settings, Sink, Verifier, files, 
 use ocicrypt_kms::key_uri::{KeyUri, Service};
 use ocicrypt_kms::kms::{Cipher, KeyService, OpenKey, Services};
 use ocicrypt_kms::protocol::Operation;
-use ocicrypt_kms::{Call, Config, Environment, Error, Instances, KeyProvider};
+use ocicrypt_kms::{Call, Config, Environment, Error, KeyProvider};
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
@@ -69,7 +69,7 @@ fn provider(settings: Settings) -> KeyProvider {
     let services = Services::new().with(Service::Gcp, Arc::new(Plain));
     let config = Config { deadline_seconds: 10, ..Config::default() };
     let builder = KeyProvider::builder(config).environment(Environment::of([("HOME", "/")])).services(services);
-    builder.instances(Instances::Pooled(32)).audit(Arc::new(Audit::new(settings))).build().unwrap()
+    builder.audit(Arc::new(Audit::new(settings))).build().unwrap()
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -124,7 +124,8 @@ fn an_exchange_that_was_given_up_is_on_record_with_the_key_it_was_about() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("audit.jsonl");
     let provider = provider(to(&file));
-    let given_up = runtime().block_on(tokio::time::timeout(Duration::from_millis(300), provider.exchange(&wrap(SILENT_KEY))));
+    let given_up =
+        runtime().block_on(async { tokio::time::timeout(Duration::from_millis(300), provider.exchange(&wrap(SILENT_KEY))).await });
     assert!(given_up.is_err());
     drop(provider);
     let told: Vec<_> = entries(&file).into_iter().map(|entry| (entry.event, entry.key, entry.outcome.unwrap())).collect();
