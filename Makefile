@@ -4,7 +4,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ocicrypt-kms
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 20
 
-.PHONY: build demo test lint deny docs deploy features fuzz bench bench-local component
+.PHONY: build demo test lint deny docs deploy features fuzz bench bench-local component dist
 
 build:
 	tools/setup build wasm
@@ -18,7 +18,7 @@ test: lint deny docs deploy features fuzz
 	cargo test --locked --workspace --all-features
 
 lint:
-	tools/setup build wasm skopeo test
+	tools/setup build wasm skopeo test embed
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-features --all-targets -- -D warnings
 
@@ -61,3 +61,8 @@ bench-local: build
 component:
 	tools/setup build wasm
 	cargo run --locked --quiet -p ocicrypt-kms-guest-build -- component $(TARGET)/ocicrypt-kms-component.wasm
+
+# What a release consists of, in target/dist.
+dist:
+	tools/setup build wasm embed dist
+	tools/dist $(TARGET)/dist
