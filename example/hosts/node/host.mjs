@@ -67,12 +67,11 @@ function kms(path, usage) {
     }
 
     encrypt() {
-      this.#begin(usage);
-      throw new Refusal('invalid-input', 'the key wraps by A256KW: use `wrap-key` and `unwrap-key`');
+      this.#otherMethod('wrap');
     }
 
     decrypt() {
-      return this.encrypt();
+      this.#otherMethod('unwrap');
     }
 
     wrapKey(cek, enc) {
@@ -102,6 +101,11 @@ function kms(path, usage) {
     #begin(use) {
       uses += 1;
       if (use !== usage || this.#spent || uses > 16) throw new Refusal('denied', `the key was lent for one ${usage}`);
+    }
+
+    #otherMethod(use) {
+      this.#begin(use);
+      throw new Refusal('invalid-input', 'the key wraps by A256KW: use `wrap-key` and `unwrap-key`');
     }
 
     #read(header) {
@@ -134,6 +138,16 @@ async function instantiate(component, imports) {
   }
 }
 
+/** Whether it is the key of a layer; the host is no decryption oracle for anything else. */
+function isOptsData(json) {
+  try {
+    const { symkey } = parse(json);
+    return typeof symkey === 'string' && symkey !== '';
+  } catch {
+    return false;
+  }
+}
+
 async function main(component, path, ...options) {
   const message = parse(await text(process.stdin));
   const { usage, params, config, payload, results, result } = OPERATIONS[message.op];
@@ -151,7 +165,7 @@ async function main(component, path, ...options) {
   const settings = { name: PROVIDER, defaultRecipients: [], options: options.map((option) => option.split(/=(.*)/s).slice(0, 2)) };
   const answer = JSON.parse(Buffer.from(provider.exchange(settings, Buffer.from(JSON.stringify(given)))));
   const bytes = Buffer.from(answer[results][result], 'base64');
-  if (usage === 'unwrap' && !JSON.parse(bytes).symkey) throw new Error('what was unwrapped is not the key of a layer');
+  if (usage === 'unwrap' && !isOptsData(bytes.toString())) throw new Error('what was unwrapped is not the key of a layer');
   process.stdout.write(JSON.stringify({ [results]: { [result]: [...bytes] } }));
 }
 
