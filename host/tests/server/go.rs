@@ -54,6 +54,11 @@ fn the_go_library_works_by_a_unix_socket_and_by_plain_tcp() {
 }
 
 #[test]
+fn the_go_library_starts_the_program() {
+    assert_both_ways(&user(), &json!({"cmd": {"path": env!("CARGO_BIN_EXE_ocicrypt-kms"), "args": []}}));
+}
+
+#[test]
 fn the_go_library_is_told_what_was_refused() {
     let user = user();
     user.write("config.toml", "keys = [\"local://other\"]\n");
