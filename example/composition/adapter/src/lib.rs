@@ -1,6 +1,6 @@
 //! The interface `kms` on top of `wasi:http`: keys `openbao://MOUNT/KEY` of a transit engine whose address and token stand in the
-//! environment (`BAO_ADDR`, `BAO_TOKEN`). It takes the place of a host that lends keys, where only stock interfaces exist, and protects none: see
-//! `docs/composition.md`.
+//! environment (`BAO_ADDR`, `BAO_TOKEN`). It takes the place of a host that lends keys, where only stock interfaces exist, and protects
+//! none: see `docs/composition.md`.
 
 mod http;
 
