@@ -50,7 +50,7 @@ fn a_message_that_cannot_be_read_is_on_record() {
 }
 
 #[test]
-fn a_missing_key_and_a_changed_packet_are_on_record() {
+fn a_missing_key_is_on_record() {
     let stage = Stage::new();
     program::refusal(&stage.user.run(&[], &keywrap(&[("kmscrypt", &["local://missing"])], OPTS_DATA)));
     let records = stage.records();
