@@ -52,6 +52,7 @@ pub struct Lender {
 /// One exchange's side of the host.
 pub struct Lending {
     lender: Arc<Lender>,
+    policy: Arc<dyn Policy>,
     exchange: Exchange,
     caller: Caller,
     deadline: Instant,
@@ -93,7 +94,20 @@ impl LentKey {
 impl Lending {
     pub(crate) fn new(lender: Arc<Lender>, exchange: Exchange, caller: Caller, deadline: Instant) -> Self {
         let use_began = Instant::now();
-        Self { lender, exchange, caller, deadline, opens: 0, uses: 0, failures: Vec::new(), opened: Vec::new(), rules: Vec::new(), use_began }
+        let policy = lender.policy.current().unwrap_or_else(|| lender.policy.clone());
+        Self {
+            lender,
+            policy,
+            exchange,
+            caller,
+            deadline,
+            opens: 0,
+            uses: 0,
+            failures: Vec::new(),
+            opened: Vec::new(),
+            rules: Vec::new(),
+            use_began,
+        }
     }
 
     pub(crate) fn exchange(&self) -> &Exchange {
@@ -170,7 +184,7 @@ impl Lending {
             opened: &self.opened,
             time: SystemTime::now(),
         };
-        match self.lender.policy.decide(&request) {
+        match self.policy.decide(&request) {
             Ok(permit) => {
                 self.rules = permit.rules;
                 Ok(())
@@ -301,10 +315,7 @@ impl Lending {
             Reported::AllFailed(_) => Error::Component { reason: "it reported failures without saying which".into() },
             Reported::One(kind, text) => {
                 let recorded = self.failures.iter().rev().find(|failure| Some(failure.error.told_kind()) == kind);
-                recorded.map_or_else(
-                    || self.claim(self.last_key().map(KeyUri::canonical), kind, text),
-                    |failure| failure.error.clone(),
-                )
+                recorded.map_or_else(|| self.claim(self.last_key().map(KeyUri::canonical), kind, text), |failure| failure.error.clone())
             }
         }
     }

@@ -8,6 +8,8 @@ mod inspect;
 mod keygen;
 #[cfg(feature = "server")]
 mod log;
+#[cfg(feature = "cedar")]
+mod policy;
 mod public;
 #[cfg(feature = "server")]
 mod serve;
@@ -65,6 +67,10 @@ enum Command {
     /// Serve gRPC and ttrpc to container tools
     #[cfg(feature = "server")]
     Serve(serve::Serve),
+    /// Check, test and explain policies
+    #[cfg(feature = "cedar")]
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Check the set-up, and with a key URI try to wrap and unwrap with that key
     Doctor(doctor::Doctor),
 }
@@ -113,6 +119,8 @@ fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error>
         Some(Command::Inspect(inspect)) => inspect.run().map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "server")]
         Some(Command::Serve(serve)) => serve.run(options).map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "cedar")]
+        Some(Command::Policy(policy)) => policy.run(&options),
         Some(Command::Doctor(doctor)) => doctor.run(options),
     }
 }

@@ -39,7 +39,11 @@ pub enum PatternError {
     Scheme(String),
 }
 
-const SCHEMES: [&str; 6] = ["gcpkms://", "awskms:///", "azurekms://", "hashivault://", "openbao://", "local://"];
+/// What all canonical URIs of a service begin with, if it is how `uri` begins.
+pub(super) fn root(uri: &str) -> Option<&'static str> {
+    const ROOTS: [&str; 6] = ["gcpkms://", "awskms:///", "azurekms://", "hashivault://", "openbao://", "local://"];
+    ROOTS.into_iter().find(|root| uri.starts_with(root))
+}
 
 impl KeyList {
     /// Reads the entries of a list: key URIs, or prefixes of canonical ones that end with `/*`.
@@ -76,7 +80,7 @@ impl Pattern {
         if prefix.contains('*') || !prefix.ends_with('/') {
             return Err(PatternError::Star(entry.to_owned()));
         }
-        if !SCHEMES.iter().any(|scheme| prefix.starts_with(scheme)) {
+        if root(prefix).is_none() {
             return Err(PatternError::Scheme(entry.to_owned()));
         }
         Ok(Self::Below(prefix.to_owned()))

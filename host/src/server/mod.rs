@@ -12,6 +12,7 @@ mod gate;
 mod grpc;
 mod listener;
 mod metrics;
+mod refresh;
 mod status;
 mod telemetry;
 mod tls;
@@ -28,6 +29,7 @@ use self::exchanges::Exchanges;
 use self::gate::Gate;
 use self::listener::{Acceptor, Listener, Protocol};
 pub use self::metrics::Metrics;
+use self::refresh::Refreshed;
 pub use self::telemetry::SPANS;
 use self::tls::{Files, Tls};
 use crate::config;
@@ -63,7 +65,7 @@ impl Control {
         self.stop.send_replace(true);
     }
 
-    /// Reads the files of TLS anew, even if they seem to be as before.
+    /// Reads the files of TLS and of the policy anew, even if they seem to be as before.
     pub fn reload(&self) {
         self.reload.notify_one();
     }
@@ -122,6 +124,8 @@ impl Server {
     pub async fn serve(self) -> Result<(), Error> {
         let Self { provider, listeners, metrics, tls, settings, control: Control { stop, reload } } = self;
         let failed = |error: std::io::Error| Error::Internal { reason: format!("a socket can't be used: {error}") };
+        let mut refreshed = vec![Refreshed::Policy(provider.policy().clone())];
+        refreshed.extend(tls.clone().map(Refreshed::Certificates));
         let exchanges = Arc::new(Exchanges::new(provider, settings.max_exchanges, settings.max_waiting));
         let places = Arc::new(Semaphore::new(settings.max_connections as usize));
         let (grpc, grpc_connections) = mpsc::channel(BACKLOG);
@@ -137,9 +141,7 @@ impl Server {
             accepting.spawn(gate.accept());
         }
         let mut beside = JoinSet::new();
-        if let Some(tls) = tls {
-            beside.spawn(tls.keep_fresh(reload));
-        }
+        beside.spawn(refresh::keep_fresh(refreshed, reload));
         if let Some((metrics, listener)) = metrics {
             beside.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, stop.subscribe()));
         }
