@@ -37,7 +37,7 @@ deploy:
 
 # Each service alone.
 features:
-	for feature in aws azure gcp vault local,asymmetric local,server; do \
+	for feature in aws azure gcp vault local,asymmetric local,cedar local,server; do \
 	  cargo clippy --locked -p ocicrypt-kms --no-default-features --features $$feature --lib --bins -- -D warnings || exit 1; \
 	done
 	cargo test --locked -p ocicrypt-kms --no-default-features --features local --lib --bins

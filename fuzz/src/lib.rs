@@ -15,6 +15,8 @@ pub mod digest;
 pub mod error;
 #[path = "../../host/src/key_uri/mod.rs"]
 pub mod key_uri;
+#[path = "../../host/src/text_file.rs"]
+mod text_file;
 /// Services that hold keys.
 #[path = "../../host/src/kms"]
 pub mod kms {

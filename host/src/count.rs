@@ -19,6 +19,9 @@ pub(crate) const IN_FLIGHT: &str = "ocicrypt_kms_exchanges_in_flight";
 pub(crate) const USE_SECONDS: &str = "ocicrypt_kms_key_use_duration_seconds";
 /// Exchanges that ended because the component broke its contract or its limits.
 pub(crate) const TRAPS: &str = "ocicrypt_kms_sandbox_failures_total";
+/// Times that a file was read anew, by `what` (`policy`, `certificates`) and `outcome` (`ok`, `failed`).
+#[cfg(feature = "server")]
+pub(crate) const RELOADS: &str = "ocicrypt_kms_reloads_total";
 
 /// Requests to a KMS, repetitions among them, by `service` and `status` (of HTTP; `none` without an answer).
 #[cfg(feature = "http")]
@@ -88,8 +91,18 @@ pub(crate) fn request(key: &str, status: Option<u16>) {
 /// One token that was asked for.
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault"))]
 pub(crate) fn token(service: Service, got: bool) {
-    let outcome = if got { "ok" } else { "failed" };
-    metrics::counter!(TOKENS, "service" => service.as_str(), "outcome" => outcome).increment(1);
+    metrics::counter!(TOKENS, "service" => service.as_str(), "outcome" => whether(got)).increment(1);
+}
+
+/// A file that was read anew.
+#[cfg(feature = "server")]
+pub(crate) fn reload(what: &'static str, done: bool) {
+    metrics::counter!(RELOADS, "what" => what, "outcome" => whether(done)).increment(1);
+}
+
+#[cfg(any(feature = "http", feature = "server"))]
+fn whether(done: bool) -> &'static str {
+    if done { "ok" } else { "failed" }
 }
 
 /// The label of an outcome: `ok`, or the kind of failure.
@@ -106,6 +119,7 @@ pub(crate) fn describe() {
     describe_gauge!(IN_FLIGHT, "Exchanges that are under way.");
     describe_histogram!(USE_SECONDS, Unit::Seconds, "How long uses of lent keys took, repetitions of a KMS call included.");
     describe_counter!(TRAPS, "Exchanges that ended because the component broke its contract or its limits.");
+    describe_counter!(RELOADS, "Times that the policy or the certificates were read anew.");
     #[cfg(feature = "http")]
     describe_counter!(REQUESTS, "HTTP requests to a KMS, repetitions among them.");
     #[cfg(feature = "http")]

@@ -55,6 +55,7 @@ pub struct Lender {
 /// One exchange's side of the host.
 pub struct Lending {
     lender: Arc<Lender>,
+    policy: Arc<dyn Policy>,
     exchange: Exchange,
     caller: Caller,
     deadline: Instant,
@@ -98,8 +99,9 @@ impl LentKey {
 
 impl Lending {
     pub(crate) fn new(lender: Arc<Lender>, exchange: Exchange, caller: Caller, deadline: Instant, ledger: Ledger) -> Self {
+        let policy = lender.policy.current().unwrap_or_else(|| lender.policy.clone());
         let (failures, opened, decided, use_began) = (Vec::new(), Vec::new(), Decided::default(), Instant::now());
-        Self { lender, exchange, caller, deadline, opens: 0, uses: 0, failures, opened, decided, ledger, use_began }
+        Self { lender, policy, exchange, caller, deadline, opens: 0, uses: 0, failures, opened, decided, ledger, use_began }
     }
 
     pub(crate) fn exchange(&self) -> &Exchange {
@@ -189,7 +191,7 @@ impl Lending {
             opened: &self.opened,
             time: SystemTime::now(),
         };
-        let decision = self.lender.policy.decide(&request);
+        let decision = self.policy.decide(&request);
         let (rules, outcome) = match decision {
             Ok(permit) => (permit.rules, Ok(())),
             Err(mut denial) => (std::mem::take(&mut denial.rules), Err(denied(uri, operation, denial))),

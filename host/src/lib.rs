@@ -23,6 +23,7 @@
 //! | `vault` (default) | the transit engine of HashiCorp Vault and OpenBao |
 //! | `aws` (default) | AWS KMS |
 //! | `azure` (default) | Azure Key Vault and Managed HSM |
+//! | `cedar` (default) | [`policy::cedar`]: policies in files |
 //! | `server` (default) | [`server`]: gRPC and ttrpc |
 //! | `compile` | run other components than the one that was compiled at build time |
 #![deny(unsafe_code)]
@@ -34,6 +35,8 @@ mod count;
 pub mod digest;
 pub mod error;
 mod exchange;
+#[cfg(any(feature = "cedar", feature = "server"))]
+mod fresh;
 pub mod key_uri;
 pub mod kms;
 pub mod lending;
@@ -42,6 +45,7 @@ mod provider;
 pub mod sandbox;
 #[cfg(feature = "server")]
 pub mod server;
+mod text_file;
 
 pub use config::{Config, Environment};
 pub use digest::Digest;

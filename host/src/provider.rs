@@ -203,6 +203,12 @@ impl KeyProvider {
         Exchange::read(message, &settings)
     }
 
+    /// Who may use which key.
+    #[cfg(feature = "server")]
+    pub(crate) fn policy(&self) -> &Arc<dyn Policy> {
+        &self.lender.policy
+    }
+
     /// Lists the packets of one decoded annotation. Needs no key.
     ///
     /// # Errors
@@ -265,7 +271,7 @@ impl Builder {
     }
 
     /// Lends only the configured `keys` (or the one of [`Builder::key`]), whoever names them: for callers that are others than whoever runs
-    /// this process. Without any, and without another policy, [`Builder::build`] fails.
+    /// this process. Without any, and without a policy, [`Builder::build`] fails.
     #[must_use]
     pub fn for_clients(mut self) -> Self {
         self.for_clients = true;
@@ -300,7 +306,7 @@ impl Builder {
         self
     }
 
-    /// Another policy than the configured `keys`.
+    /// Another policy than the configured `policy` or `keys`.
     #[must_use]
     pub fn policy(mut self, policy: Arc<dyn Policy>) -> Self {
         self.policy = Some(policy);
@@ -340,7 +346,7 @@ impl Builder {
         let default_recipients = recipients.collect::<Result<Vec<_>, _>>()?;
         let policy = match &self.policy {
             Some(policy) => policy.clone(),
-            None => Arc::new(self.key_list(&addresses)?),
+            None => self.configured_policy(&addresses)?,
         };
         let audit = match &self.audit {
             Some(audit) => Some(audit.clone()),
@@ -368,6 +374,21 @@ impl Builder {
         self.added.iter().fold(services, |services, (service, implementation)| services.with(*service, implementation.clone()))
     }
 
+    /// The policy's file, else the `keys` list.
+    fn configured_policy(&self, addresses: &Addresses) -> Result<Arc<dyn Policy>, Error> {
+        let wrong = |reason: &str| Error::Configuration { place: "policy".into(), reason: reason.into() };
+        match (&self.config.policy, &self.config.keys) {
+            (Some(_), Some(_)) => Err(wrong(
+                "`keys` is set, too, and it would be unclear which of the two decides; permit the keys in the policy and take `keys` out",
+            )),
+            #[cfg(feature = "cedar")]
+            (Some(file), None) => Ok(Arc::new(crate::policy::cedar::PolicyFile::load(file)?)),
+            #[cfg(not(feature = "cedar"))]
+            (Some(_), None) => Err(wrong("this program was built without the feature `cedar`, which reads policies")),
+            (None, _) => Ok(Arc::new(self.key_list(addresses)?)),
+        }
+    }
+
     fn key_list(&self, addresses: &Addresses) -> Result<KeyList, Error> {
         let wrong = |reason: String| Error::Configuration { place: "keys".into(), reason };
         let parse = |keys: &[String]| {
@@ -378,7 +399,7 @@ impl Builder {
             (Some(keys), _) if self.for_clients => Ok(parse(keys)?.for_all()),
             (None, Some(key)) if self.for_clients => Ok(parse(std::slice::from_ref(key))?.for_all()),
             (None, None) if self.for_clients => {
-                Err(wrong("a server lends only the keys that are listed, and none are; add `keys = [\"local://*\"]` or the like to the configuration, or give --kmsURI".into()))
+                Err(wrong("a server lends only the keys that are listed, and none are; add `keys = [\"local://*\"]` or the like, or `policy = \"FILE\"`, to the configuration, or give --kmsURI".into()))
             }
             (Some(keys), _) => parse(keys),
             (None, _) => Ok(KeyList::default()),

@@ -9,6 +9,8 @@ mod inspect;
 mod keygen;
 #[cfg(feature = "server")]
 mod log;
+#[cfg(feature = "cedar")]
+mod policy;
 mod public;
 #[cfg(feature = "server")]
 mod serve;
@@ -69,6 +71,10 @@ enum Command {
     /// Read, check, rotate and sign the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Check, test and explain policies
+    #[cfg(feature = "cedar")]
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Check the set-up, and with a key URI try to wrap and unwrap with that key
     Doctor(doctor::Doctor),
 }
@@ -118,6 +124,8 @@ fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error>
         #[cfg(feature = "server")]
         Some(Command::Serve(serve)) => serve.run(options).map(|()| ExitCode::SUCCESS),
         Some(Command::Audit(command)) => command.run(&options),
+        #[cfg(feature = "cedar")]
+        Some(Command::Policy(policy)) => policy.run(&options),
         Some(Command::Doctor(doctor)) => doctor.run(options),
     }
 }

@@ -12,10 +12,7 @@ use serde::Deserialize;
 
 pub use self::audit::{Audit, AuditSink};
 pub use self::server::{LogFormat, LogLevel, Server};
-use crate::Error;
-
-/// The most bytes of a configuration file.
-const MAX_LENGTH: u64 = 1 << 20;
+use crate::{Error, text_file};
 
 /// What the configuration file says. Unknown keys are errors: a misspelled restriction must not pass as none.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,6 +24,8 @@ pub struct Config {
     pub default_recipients: Vec<String>,
     /// Which keys an image may choose by itself: key URIs, or prefixes of canonical ones that end with `/*`.
     pub keys: Option<Vec<String>>,
+    /// The policy's file, in place of `keys`: then every key, whoever names it, needs a rule that permits it.
+    pub policy: Option<PathBuf>,
     /// The folder of JWK sets.
     pub keystore: Option<PathBuf>,
     /// How long one exchange may take, KMS calls and retries included; 1 to 300.
@@ -155,6 +154,7 @@ impl Default for Config {
             provider: None,
             default_recipients: Vec::new(),
             keys: None,
+            policy: None,
             keystore: None,
             deadline_seconds: 30,
             options: BTreeMap::new(),
@@ -190,14 +190,8 @@ impl Config {
     }
 
     fn read(path: &Path) -> Result<Self, Error> {
-        let wrong = |reason: String| Error::Configuration { place: path.display().to_string(), reason };
-        let unreadable = |error: std::io::Error| wrong(format!("the configuration can't be read: {error}"));
-        let length = std::fs::metadata(path).map_err(unreadable)?.len();
-        if length > MAX_LENGTH {
-            return Err(wrong(format!("the file is longer than {MAX_LENGTH} bytes")));
-        }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Self::parse(&text).map_err(wrong)
+        let text = text_file::read(path, "the configuration")?;
+        Self::parse(&text).map_err(|reason| Error::Configuration { place: path.display().to_string(), reason })
     }
 
     /// Reads the text of a configuration file.
@@ -205,10 +199,7 @@ impl Config {
     /// # Errors
     /// A sentence that names the line and what is wrong in it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            format!("line {line}: {}", error.message())
-        })?;
+        let config: Self = toml::from_str(text).map_err(|error| text_file::toml_error(text, &error))?;
         config.deadline()?;
         Ok(config)
     }
@@ -277,9 +268,11 @@ mod tests {
 
     #[test]
     fn every_setting_reads() {
-        let config = Config::parse(include_str!("../../../example/config.toml")).unwrap();
+        // What can't stand beside other settings is a comment there.
+        let text = include_str!("../../../example/config.toml").replace("# policy = ", "policy = ");
+        let config = Config::parse(&text).unwrap();
         assert_eq!(config.provider.as_deref(), Some("kmscrypt"));
-        assert!(config.keys.is_some() && config.keystore.is_some() && config.gcp.endpoint.is_some());
+        assert!(config.keys.is_some() && config.policy.is_some() && config.keystore.is_some() && config.gcp.endpoint.is_some());
         assert!(config.vault.address.is_some() && config.vault.approle.is_some());
         assert!(config.aws.endpoint.is_some());
         assert!(config.azure.endpoint.is_some() && !config.azure.suffixes().unwrap().is_empty());

@@ -81,6 +81,12 @@ impl AwsKey {
 }
 
 impl Arn {
+    /// The key's id, or `alias/NAME`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.resource.strip_prefix("key/").unwrap_or(&self.resource)
+    }
+
     fn parse(text: &str) -> Result<Self, KeyUriError> {
         let fields: Vec<&str> = text.split(':').collect();
         let ["arn", partition, "kms", region, account, resource] = fields[..] else {

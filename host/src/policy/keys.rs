@@ -39,7 +39,11 @@ pub enum PatternError {
     Scheme(String),
 }
 
-const SCHEMES: [&str; 6] = ["gcpkms://", "awskms:///", "azurekms://", "hashivault://", "openbao://", "local://"];
+/// What all canonical URIs of a service begin with, if it is how `uri` begins.
+pub(super) fn root(uri: &str) -> Option<&'static str> {
+    const ROOTS: [&str; 6] = ["gcpkms://", "awskms:///", "azurekms://", "hashivault://", "openbao://", "local://"];
+    ROOTS.into_iter().find(|root| uri.starts_with(root))
+}
 
 impl KeyList {
     /// Reads the entries of a list: key URIs, or prefixes of canonical ones that end with `/*`.
@@ -77,7 +81,7 @@ impl Pattern {
             return Err(PatternError::Star(entry.to_owned()));
         }
         let of_other = |service: &OtherService| prefix.strip_prefix(service.as_str()).is_some_and(|rest| rest.starts_with("://"));
-        if !SCHEMES.iter().any(|scheme| prefix.starts_with(scheme)) && !addresses.services.iter().any(of_other) {
+        if root(prefix).is_none() && !addresses.services.iter().any(of_other) {
             return Err(PatternError::Scheme(entry.to_owned()));
         }
         Ok(Self::Below(prefix.to_owned()))

@@ -3,13 +3,17 @@
 //! Policy is allow-list only. One key can have several names (an ARN, an alias and an id; a project's id and its number), so a rule that
 //! forbids one name would be evaded by another.
 
+#[cfg(feature = "cedar")]
+pub mod cedar;
 mod keys;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ocicrypt_kms_protocol::Operation;
 
 pub use self::keys::{KeyList, PatternError};
+use crate::Error;
 use crate::caller::Caller;
 use crate::digest::Digest;
 use crate::key_uri::KeyUri;
@@ -88,5 +92,19 @@ pub trait Policy: Send + Sync {
     /// names this. A component that isn't built in and whose digest nobody gave otherwise runs only then.
     fn pins(&self, _component: Digest) -> bool {
         false
+    }
+
+    /// What decides for the whole of an exchange that begins now, where it is another than what may decide for later ones.
+    fn current(&self) -> Option<Arc<dyn Policy>> {
+        None
+    }
+
+    /// Reads anew what it was read from, if that changed, or anyhow if `asked`; tells whether it did. Exchanges that are under way keep what
+    /// they began with.
+    ///
+    /// # Errors
+    /// If what is there now is no policy; then it stays as it was.
+    fn refresh(&self, _asked: bool) -> Result<bool, Error> {
+        Ok(false)
     }
 }

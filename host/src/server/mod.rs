@@ -13,6 +13,7 @@ mod grpc;
 mod http2;
 mod listener;
 mod metrics;
+mod refresh;
 mod status;
 mod telemetry;
 mod tls;
@@ -29,6 +30,7 @@ use self::exchanges::Exchanges;
 use self::gate::Gate;
 use self::listener::{Acceptor, Listener, Protocol};
 pub use self::metrics::Metrics;
+use self::refresh::Refreshed;
 pub use self::telemetry::SPANS;
 use self::tls::{Files, Tls};
 use crate::config;
@@ -66,7 +68,7 @@ impl Control {
         self.stop.send_replace(true);
     }
 
-    /// Reads the files of TLS anew, even if they seem to be as before.
+    /// Reads the files of TLS and of the policy anew, even if they seem to be as before.
     pub fn reload(&self) {
         self.reload.notify_one();
     }
@@ -130,6 +132,8 @@ impl Server {
         let failed = |error: std::io::Error| Error::Internal { reason: format!("a socket can't be used: {error}") };
         // The first instance opens files that all later ones share: now, and not when clients have taken the last descriptors.
         provider.inspect(READY).await?;
+        let mut refreshed = vec![Refreshed::Policy(provider.policy().clone())];
+        refreshed.extend(tls.clone().map(Refreshed::Certificates));
         let exchanges = Arc::new(Exchanges::new(provider, settings.max_exchanges, settings.max_waiting));
         let places = Arc::new(Semaphore::new(settings.max_connections as usize));
         let (grpc, grpc_connections) = mpsc::channel(BACKLOG);
@@ -145,9 +149,7 @@ impl Server {
             accepting.spawn(gate.accept());
         }
         let mut beside = JoinSet::new();
-        if let Some(tls) = tls {
-            beside.spawn(tls.keep_fresh(reload));
-        }
+        beside.spawn(refresh::keep_fresh(refreshed, reload));
         if let Some((metrics, listener)) = metrics {
             beside.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, stop.subscribe()));
         }

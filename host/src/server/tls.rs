@@ -1,11 +1,9 @@
 //! TLS with client certificates: what the server shows, whom it trusts, and the names in what clients show.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,9 +17,8 @@ use super::connection::GREETING;
 use crate::Error;
 use crate::caller::Identity;
 use crate::error::printable;
+use crate::fresh::{Fresh, Source};
 
-/// How often the files are looked at.
-const REFRESH: Duration = Duration::from_secs(2);
 /// The longest name that is taken from a certificate.
 const MAX_NAME: usize = 256;
 /// The most DNS names that are taken from a certificate.
@@ -36,55 +33,21 @@ pub(super) struct Files {
 }
 
 /// What new connections are greeted with. Read anew when a file changes; connections that stand are not touched.
-pub(super) struct Tls {
-    files: Files,
-    current: RwLock<(Arc<ServerConfig>, Stamp)>,
-}
-
-/// Tells whether a file is another than before: Kubernetes replaces a link, others write or rename.
-type Stamp = [Option<(u64, u64, SystemTime)>; 3];
+pub(super) struct Tls(Fresh<Files>);
 
 impl Tls {
     pub fn load(files: Files) -> Result<Self, Error> {
-        // The stamp first: a file that changes while it is read is read again.
-        let stamp = files.stamp();
-        let config = files.read()?;
-        Ok(Self { files, current: RwLock::new((config, stamp)) })
+        Fresh::load(files).map(Self)
     }
 
     /// Reads the files anew if they changed, or anyhow if `asked`. While they don't fit together, the old ones stay.
     pub fn refresh(&self, asked: bool) -> Result<bool, Error> {
-        let stamp = self.files.stamp();
-        if !asked && self.current().1 == stamp {
-            return Ok(false);
-        }
-        // The stamp also where they don't fit: they are complained of once, and read again when they change again.
-        let read = self.files.read();
-        let mut current = self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        current.1 = stamp;
-        current.0 = read?;
-        Ok(true)
-    }
-
-    /// Looks at the files from time to time, and when asked.
-    pub async fn keep_fresh(self: Arc<Self>, reload: Arc<Notify>) {
-        loop {
-            let asked = tokio::time::timeout(REFRESH, reload.notified()).await.is_ok();
-            match self.refresh(asked) {
-                Ok(true) => tracing::info!(certificate = %self.files.certificate.display(), "new connections get the new certificates"),
-                Ok(false) => {}
-                Err(error) => tracing::error!(error = error.line(), "the certificates stay as they were"),
-            }
-        }
-    }
-
-    fn current(&self) -> (Arc<ServerConfig>, Stamp) {
-        self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.0.refresh(asked)
     }
 
     /// Greets a client, and tells who it is.
     pub async fn accept(&self, stream: TcpStream) -> std::io::Result<(TlsStream<TcpStream>, Identity)> {
-        let acceptor = TlsAcceptor::from(self.current().0);
+        let acceptor = TlsAcceptor::from(self.0.current());
         let stream = tokio::time::timeout(GREETING, acceptor.accept(stream)).await.map_err(|_| std::io::ErrorKind::TimedOut)??;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let identity = certificate.and_then(|certificate| identity(certificate));
@@ -92,16 +55,14 @@ impl Tls {
     }
 }
 
-impl Files {
-    fn stamp(&self) -> Stamp {
-        use std::os::unix::fs::MetadataExt;
-        [&self.certificate, &self.key, &self.client_ca].map(|path| {
-            let file = std::fs::metadata(path).ok()?;
-            Some((file.ino(), file.len(), file.modified().ok()?))
-        })
+impl Source for Files {
+    type Value = ServerConfig;
+
+    fn files(&self) -> Vec<&PathBuf> {
+        vec![&self.certificate, &self.key, &self.client_ca]
     }
 
-    fn read(&self) -> Result<Arc<ServerConfig>, Error> {
+    fn read(&self) -> Result<ServerConfig, Error> {
         let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.client_ca)? {
@@ -118,7 +79,7 @@ impl Files {
         // A resumed session would not show its certificate again, and so outlive a CA that was taken out. Go's clients resume none.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Arc::new(config))
+        Ok(config)
     }
 }
 

@@ -38,9 +38,18 @@ impl Authority {
 
     /// A certificate for a client of this name, with these URIs.
     pub fn client(&self, name: &str, uris: &[&str]) -> Issued {
+        self.client_of(name, uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())))
+    }
+
+    /// A certificate for a client of this name, with these DNS names.
+    pub fn client_with_dns(&self, name: &str, dns: &[&str]) -> Issued {
+        self.client_of(name, dns.iter().map(|dns| SanType::DnsName((*dns).try_into().unwrap())))
+    }
+
+    fn client_of(&self, name: &str, names: impl Iterator<Item = SanType>) -> Issued {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+        params.subject_alt_names = names.collect();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(params)
     }

@@ -11,6 +11,8 @@ mod go;
 mod limits;
 mod listening;
 mod observing;
+#[cfg(feature = "cedar")]
+mod policy;
 mod protocols;
 mod refusals;
 mod serving;

@@ -34,7 +34,7 @@ async fn connect(server: &Serving, trusted: &Authority, client: Option<&Issued>)
     Endpoint::from_shared(format!("https://localhost:{port}")).unwrap().tls_config(tls)?.connect().await
 }
 
-async fn wrap(server: &Serving, trusted: &Authority, client: Option<&Issued>) -> Result<Vec<u8>, String> {
+pub async fn wrap(server: &Serving, trusted: &Authority, client: Option<&Issued>) -> Result<Vec<u8>, String> {
     let channel = connect(server, trusted, client).await.map_err(|error| format!("{error:?}"))?;
     call(&channel, "WrapKey", &wrapping(TEAM)).await.map_err(|status| status.to_string())
 }

@@ -1,0 +1,167 @@
+//! `ocicrypt-kms policy …`: checks, tests and explains policies. Lends no key and calls no KMS.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use ocicrypt_kms::error::printable;
+use ocicrypt_kms::key_uri::Addresses;
+use ocicrypt_kms::policy::cedar::{Case, CedarPolicy, Explanation, Outcome, Rule, SCHEMA, Table, read_text};
+use ocicrypt_kms::{Error, ErrorKind};
+
+use super::{Options, print};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// Check a policy against the schema
+    Check {
+        /// The policy's file [default: `policy` in the configuration]
+        file: Option<PathBuf>,
+    },
+    /// Try a table of cases
+    Test {
+        /// The table's file
+        table: PathBuf,
+        /// The policy's file [default: `policy` in the table, else in the configuration]
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+    },
+    /// Show which rules decide on a request, and what they look at
+    Explain(Explain),
+    /// Print the schema: what policies can speak of
+    Schema,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Explain {
+    /// The policy's file [default: `policy` in the configuration]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Who asks: process, anonymous, uid:NUMBER, gid:NUMBER, spiffe://ID, dns:NAME, subject:NAME; repeat it for several names
+    #[arg(long, value_name = "NAME", default_value = "process")]
+    caller: Vec<String>,
+    /// wrap or unwrap
+    #[arg(long)]
+    operation: String,
+    /// The key's URI
+    #[arg(long, value_name = "URI")]
+    key: String,
+    /// Who names the key: parameter, configuration or annotation [default: parameter]
+    #[arg(long)]
+    origin: Option<String>,
+    /// The component's SHA-256 digest
+    #[arg(long, value_name = "HEX")]
+    component: Option<String>,
+    /// A key that was opened before in the same exchange; repeat it for several
+    #[arg(long, value_name = "URI")]
+    opened: Vec<String>,
+    /// When, as 2026-01-31T12:00:00Z [default: now]
+    #[arg(long)]
+    time: Option<String>,
+}
+
+impl Policy {
+    pub(super) fn run(self, options: &Options) -> Result<ExitCode, Error> {
+        match self {
+            Self::Check { file } => check(&chosen(file, options)?),
+            Self::Test { table, policy } => test(&table, policy, options),
+            Self::Explain(explain) => explain.run(options),
+            Self::Schema => print(SCHEMA.as_bytes()).map(|()| ExitCode::SUCCESS),
+        }
+    }
+}
+
+/// The file that was named, else the configured one.
+fn chosen(named: Option<PathBuf>, options: &Options) -> Result<PathBuf, Error> {
+    let configured = match named {
+        Some(file) => Some(file),
+        None => options.config()?.policy,
+    };
+    configured.ok_or_else(|| Error::InvalidInput {
+        reason: "no policy was named, and none is configured".into(),
+        hint: "name its file, or set `policy` in the configuration".into(),
+    })
+}
+
+/// Lists all that is wrong, a line each, as compilers do.
+fn check(file: &Path) -> Result<ExitCode, Error> {
+    let text = read_text(file)?;
+    let name = file.display();
+    let mut report = String::new();
+    let code = match CedarPolicy::parse(&text) {
+        Err(problems) => {
+            add(&mut report, problems.iter().map(|problem| format!("{name}:{problem}")));
+            ErrorKind::InvalidInput.exit_code()
+        }
+        Ok(policy) => {
+            add(&mut report, policy.warnings().iter().map(|problem| format!("{name}:{}: warning: {}", problem.place, problem.message)));
+            add(&mut report, [format!("{name}: ok, {} rules", policy.rules().len())]);
+            0
+        }
+    };
+    print(report.as_bytes())?;
+    Ok(code.into())
+}
+
+/// Tells of each case that comes out otherwise than it should.
+fn test(table: &Path, policy: Option<PathBuf>, options: &Options) -> Result<ExitCode, Error> {
+    let Table { policy: tables, cases } = Table::read(table)?;
+    let policy = CedarPolicy::read(&chosen(policy.or(tables), options)?)?;
+    let failed = |case: &Case| case.check(&policy).err().map(|reason| format!("FAILED {}: {reason}", case.name));
+    let failures: Vec<_> = cases.iter().filter_map(failed).collect();
+    let mut report = String::new();
+    add(&mut report, failures.iter().cloned());
+    add(&mut report, [format!("{}: {} cases, {} failed", table.display(), cases.len(), failures.len())]);
+    print(report.as_bytes())?;
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Explain {
+    fn run(self, options: &Options) -> Result<ExitCode, Error> {
+        let file = chosen(self.policy.clone(), options)?;
+        let policy = CedarPolicy::read(&file)?;
+        let wrong = |reason: String| Error::InvalidInput { reason, hint: "see `ocicrypt-kms policy explain --help`".into() };
+        let situation = self.case(options).situation(&Addresses::default()).map_err(wrong)?;
+        let explanation = policy.explain(&situation.request()).map_err(wrong)?;
+        print(report(&file, &explanation).as_bytes())?;
+        let denied = explanation.decision.is_err().then(|| ErrorKind::Denied.exit_code());
+        Ok(denied.unwrap_or_default().into())
+    }
+
+    fn case(self, options: &Options) -> Case {
+        let Self { caller, operation, key, origin, component, opened, time, .. } = self;
+        Case { caller, operation, key, origin, component, opened, time, provider: options.provider.clone(), ..Case::default() }
+    }
+}
+
+fn report(file: &Path, explanation: &Explanation) -> String {
+    let mut report = String::new();
+    add(
+        &mut report,
+        [match &explanation.decision {
+            Ok(_) => "allowed".to_owned(),
+            Err(denial) => format!("denied: {}; {}", denial.reason, denial.hint),
+        }],
+    );
+    let line = |(rule, outcome): &(Rule, Outcome)| {
+        let says = match (outcome, rule.forbids) {
+            (Outcome::Applies, true) => "forbids".to_owned(),
+            (Outcome::Applies, false) => "permits".to_owned(),
+            (Outcome::DoesNotApply, _) => "does not apply".to_owned(),
+            (Outcome::Fails(error), _) => format!("can't be evaluated, which denies: {error}"),
+        };
+        format!("{}:{}: {rule} {says}", file.display(), rule.place)
+    };
+    add(&mut report, explanation.rules.iter().map(line));
+    add(&mut report, explanation.question.lines().map(str::to_owned));
+    report
+}
+
+fn add(report: &mut String, lines: impl IntoIterator<Item = String>) {
+    for line in lines {
+        // What a line quotes may be indented, and mostly comes from outside.
+        let indent = &line[..line.len() - line.trim_start_matches(' ').len()];
+        writeln!(report, "{indent}{}", printable(&line, 4096)).expect("a string can be written");
+    }
+}

@@ -1,0 +1,103 @@
+//! What a policy's author should know before it is used.
+
+use cedar_policy::{Effect, EntityUid, Policy, PolicySet, PrincipalConstraint, ValidationMode, ValidationResult, Validator};
+use serde_json::Value;
+
+use super::entities::Kind;
+use super::problem::Problem;
+use super::rules::located;
+use super::schema::schema;
+use super::tokens::tokens;
+use crate::key_uri::{Addresses, KeyUri};
+use crate::policy::keys::root;
+
+/// Checks against the schema, strictly.
+pub(super) fn validate(policies: &PolicySet) -> ValidationResult {
+    Validator::new(schema().clone()).validate(policies, ValidationMode::Strict)
+}
+
+/// What can't be wanted, though it is no error.
+pub(super) fn warnings(text: &str, policies: &PolicySet) -> Vec<Problem> {
+    let validated = validate(policies);
+    let mut problems: Vec<_> = validated.validation_warnings().map(|warning| Problem::of(text, warning)).collect();
+    for (rule, begin) in located(text, policies) {
+        if forbids_names(rule) {
+            problems.push(Problem::at(text, begin, FORBIDS_NAMES));
+        }
+        if let PrincipalConstraint::Eq(name) = rule.principal_constraint()
+            && matches!(Kind::of(&name), Some(Kind::Dns | Kind::Subject))
+        {
+            let message = format!("a caller can have other names that come before this one; write `principal in {name}`");
+            problems.push(Problem::at(text, begin, &message));
+        }
+        for literal in rule.entity_literals() {
+            if let Some(message) = never_equal(&literal) {
+                problems.push(Problem::at(text, position(text, begin, &literal), &message));
+            }
+        }
+    }
+    problems.sort_by_key(|problem| problem.place);
+    problems
+}
+
+const FORBIDS_NAMES: &str = "one key can have several names, so a rule that forbids some of them is evaded by another; permit what is \
+    allowed instead, or forbid everything `unless` it has an allowed name";
+
+/// Whether a rule forbids keys by what their names say. `unless` is different: it forbids all other names.
+fn forbids_names(rule: &Policy) -> bool {
+    let json = rule.to_json().unwrap_or_default();
+    let conditions = json["conditions"].as_array().into_iter().flatten();
+    let mut when = conditions.filter(|condition| condition["kind"] == "when").map(|condition| &condition["body"]);
+    let scope = &json["resource"];
+    rule.effect() == Effect::Forbid && (scope["op"] == "==" || scope["op"] == "in" || !scope["in"].is_null() || when.any(looks_at_name))
+}
+
+/// Whether an expression looks at a key. A key's service is the same by each of its names.
+fn looks_at_name(expression: &Value) -> bool {
+    let of_resource = |expression: &Value| expression["left"]["Var"] == "resource";
+    match expression {
+        Value::Object(members) => members.iter().any(|(name, value)| match name.as_str() {
+            "." if of_resource(value) => value["attr"] != "service",
+            "Var" => value == "resource",
+            _ => looks_at_name(value),
+        }),
+        Value::Array(items) => items.iter().any(looks_at_name),
+        _ => false,
+    }
+}
+
+/// Why no caller and no key ever is this entity.
+fn never_equal(literal: &EntityUid) -> Option<String> {
+    let id: &str = literal.id().unescaped();
+    match Kind::of(literal)? {
+        Kind::Key => not_canonical(id),
+        Kind::Folder if root(id).is_none_or(|root| !id.ends_with('/') || id.len() < root.len()) => Some(format!(
+            "{literal} holds no key: the id is the beginning of canonical key URIs and ends with a slash, as in Kms::Folder::\"local://\""
+        )),
+        Kind::Dns | Kind::Domain
+            if id != id.to_ascii_lowercase() || id.ends_with('.') || id.starts_with("*.") && Kind::of(literal) == Some(Kind::Domain) =>
+        {
+            Some(format!("{literal} is no caller's: names are compared in lower case, without a dot at the end, and a domain has no `*.`"))
+        }
+        Kind::User | Kind::Group if id.parse::<u32>().map_or(true, |number| number.to_string() != id) => {
+            Some(format!("{literal} is no caller's: users and groups are known by their numbers"))
+        }
+        _ => None,
+    }
+}
+
+fn not_canonical(id: &str) -> Option<String> {
+    match KeyUri::parse(id, &Addresses::default()) {
+        Ok(key) if key.identity() == id => None,
+        Ok(key) => Some(format!("no key has the id `{id}`: write Kms::Key::\"{}\", without version and query", key.identity())),
+        // What the configuration adds isn't known here.
+        Err(_) if root(id).is_some() => None,
+        Err(error) => Some(format!("no key has the id `{id}`: {error}")),
+    }
+}
+
+/// Where a rule that begins there speaks of an entity.
+fn position(text: &str, begin: usize, literal: &EntityUid) -> usize {
+    let quoted = format!("\"{}\"", literal.id().escaped());
+    tokens(&text[begin..]).find(|(_, token)| *token == quoted).map_or(begin, |(offset, _)| begin + offset)
+}

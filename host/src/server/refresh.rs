@@ -1,0 +1,63 @@
+//! Files that others change while the server runs: looked at from time to time, and when asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::tls::Tls;
+use crate::policy::Policy;
+use crate::{Error, count};
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// What is read anew.
+#[derive(Clone)]
+pub(super) enum Refreshed {
+    Certificates(Arc<Tls>),
+    Policy(Arc<dyn Policy>),
+}
+
+impl Refreshed {
+    fn refresh(&self, asked: bool) -> Result<bool, Error> {
+        match self {
+            Self::Certificates(tls) => tls.refresh(asked),
+            Self::Policy(policy) => policy.refresh(asked),
+        }
+    }
+
+    /// Its name in metrics.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Certificates(_) => "certificates",
+            Self::Policy(_) => "policy",
+        }
+    }
+
+    fn look(&self, asked: bool) {
+        let refreshed = self.refresh(asked);
+        match (&refreshed, self) {
+            (Ok(false), _) => return,
+            (Ok(true), Self::Certificates(_)) => tracing::info!("new connections get the new certificates"),
+            (Ok(true), Self::Policy(_)) => tracing::info!("new exchanges get the new policy"),
+            (Err(error), Self::Certificates(_)) => tracing::error!(error = error.line(), "the certificates stay as they were"),
+            (Err(error), Self::Policy(_)) => tracing::error!(error = error.line(), "the policy stays as it was"),
+        }
+        count::reload(self.name(), refreshed.is_ok());
+    }
+}
+
+/// Looks at the files from time to time, and when asked.
+pub(super) async fn keep_fresh(all: Vec<Refreshed>, reload: Arc<Notify>) {
+    let all: Arc<[Refreshed]> = all.into();
+    loop {
+        let asked = tokio::time::timeout(INTERVAL, reload.notified()).await.is_ok();
+        let all = all.clone();
+        // Beside the threads that serve: a long policy takes a while to read.
+        let looked = tokio::task::spawn_blocking(move || all.iter().for_each(|one| one.look(asked))).await;
+        if let Err(error) = looked {
+            tracing::error!(%error, "files could not be read anew");
+        }
+    }
+}

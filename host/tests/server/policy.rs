@@ -1,0 +1,156 @@
+//! A policy in `serve`: callers by what the kernel and certificates say, and a policy that is replaced while the server runs.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tonic::Code;
+
+use crate::certificates::Authority;
+use crate::client::{call, connect, runtime};
+use crate::messages::{annotation_of, unwrapping, wrapping};
+use crate::program::{Program, refusal};
+use crate::serving::{Serving, socket, user};
+use crate::tls;
+
+const TEAM: &[&str] = &["local://team"];
+const ALL: &str = "permit (principal, action, resource);";
+
+/// A user whose server has this policy.
+fn user_of(policy: &str) -> Program {
+    let user = user();
+    write(&user, policy);
+    user.write("config.toml", "policy = \"policy.cedar\"\n");
+    user
+}
+
+/// Replaces the policy as those do who replace files under load.
+fn write(user: &Program, policy: &str) {
+    let new = user.write("policy.new", policy);
+    std::fs::rename(new, user.home().join("policy.cedar")).unwrap();
+}
+
+fn try_wrap(socket: &Path) -> Result<Vec<u8>, tonic::Status> {
+    runtime().block_on(async {
+        let channel = connect(socket).await.unwrap();
+        call(&channel, "WrapKey", &wrapping(TEAM)).await
+    })
+}
+
+#[test]
+fn a_user_of_the_machine_is_known_by_uid_and_group() {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let rule = |operation: &str, user: String| format!("permit (principal in {user}, action == Kms::Action::\"{operation}\", resource);");
+    let user = user_of(&(rule("wrap", format!("Kms::User::\"{uid}\"")) + &rule("unwrap", format!("Kms::Group::\"{}\"", gid + 1))));
+    let _server = Serving::on_socket(&user);
+    let annotation = annotation_of(&try_wrap(&socket(&user).0).unwrap());
+    runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        let status = call(&channel, "UnWrapKey", &unwrapping(TEAM, &annotation)).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied);
+        assert!(status.message().contains(&format!("no rule of the policy permits it to Kms::User::\"{uid}\"")), "{status}");
+    });
+}
+
+#[test]
+fn clients_by_tls_are_known_by_each_name_of_their_certificate() {
+    let permit = |name: &str| format!("permit (principal in {name}, action, resource);\n");
+    let rules = ["Kms::Spiffe::\"spiffe://example/ns/build\"", "Kms::Domain::\"production.example\"", "Kms::Subject::\"CN=known\""];
+    let (user, authority) = (user_of(&rules.map(permit).concat()), Authority::new("ca"));
+    let server = tls::serve(&user, &authority);
+    let wrap = |client| runtime().block_on(tls::wrap(&server, &authority, Some(&client)));
+    for client in [
+        authority.client("build", &["spiffe://example/ns/build"]),
+        authority.client("known", &["spiffe://example/other"]),
+        authority.client_with_dns("node", &["other.example", "Node-1.Production.Example"]),
+    ] {
+        wrap(client).unwrap();
+    }
+    for client in [
+        authority.client("build", &["spiffe://example/ns/build/2"]),
+        authority.client("spiffe://example/ns/build", &[]),
+        authority.client_with_dns("node", &["production.example", "node-1.production.example.org"]),
+        // Two URIs are no SPIFFE id.
+        authority.client("build", &["spiffe://example/ns/build", "spiffe://example/ns/build"]),
+    ] {
+        let status = wrap(client).unwrap_err();
+        assert!(status.contains("no rule of the policy permits it"), "{status}");
+    }
+}
+
+#[test]
+fn a_new_policy_holds_for_the_next_exchange_and_a_broken_one_not_at_all() {
+    let user = user_of(ALL);
+    let server = Serving::on_socket(&user);
+    let socket = socket(&user).0;
+    try_wrap(&socket).unwrap();
+
+    write(&user, "permit (principal, action, resource)\nwhen { resource.nme == \"team\" };");
+    let line = server.wait_for("the policy stays as it was");
+    assert!(line["error"].as_str().unwrap().starts_with("policy.cedar:2:8: "), "{line}");
+    try_wrap(&socket).unwrap();
+
+    std::fs::remove_file(user.home().join("policy.cedar")).unwrap();
+    server.wait_until("missing", |line| line["error"].as_str().is_some_and(|error| error.contains("can't be read")));
+    try_wrap(&socket).unwrap();
+
+    write(&user, "@id(\"closed\") forbid (principal, action, resource);");
+    server.signal("HUP");
+    server.wait_for("new exchanges get the new policy");
+    let status = try_wrap(&socket).unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(status.message().contains("it is forbidden by the policy's rule `closed`"), "{status}");
+}
+
+#[test]
+fn a_policy_is_replaced_under_load_without_a_failure() {
+    let user = user_of(ALL);
+    let server = Serving::on_socket(&user);
+    let done = AtomicBool::new(false);
+    let exchanges = runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        let load = async {
+            let mut exchanges = 0;
+            while !done.load(Ordering::Relaxed) {
+                call(&channel, "WrapKey", &wrapping(TEAM)).await.unwrap();
+                exchanges += 1;
+            }
+            exchanges
+        };
+        let replacing = async {
+            for round in 0..8 {
+                // Each other one is broken.
+                write(&user, &format!("{ALL}{}", ["", "permit"][round % 2]));
+                server.signal("HUP");
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            done.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(load, replacing).0
+    });
+    let logged = |message: &str| server.logged().iter().filter(|line| line["message"] == message).count();
+    assert!(exchanges > 10, "{exchanges}");
+    assert!(logged("new exchanges get the new policy") >= 3 && logged("the policy stays as it was") >= 3, "{:?}", server.logged());
+}
+
+#[test]
+fn without_a_policy_or_a_list_of_keys_no_server_starts() {
+    let user = user();
+    user.write("config.toml", "");
+    let (code, line) = refusal(&user.run(&["serve", "--listen", &socket(&user).1], b""));
+    assert!(code == 2 && line.contains("or `policy = \"FILE\"`, to the configuration"), "{line}");
+}
+
+#[test]
+fn a_broken_policy_starts_no_server() {
+    let user = user_of("permit (principal, action);");
+    let (code, line) = refusal(&user.run(&["serve", "--listen", &socket(&user).1], b""));
+    assert!(code == 2 && line.starts_with("policy.cedar:1:"), "{line}");
+}
+
+#[test]
+fn the_key_of_the_command_line_needs_a_rule_too() {
+    let user = user_of("permit (principal, action, resource == Kms::Key::\"local://other\");");
+    let _server = Serving::start(&user, &["--listen", &socket(&user).1, "--kmsURI", "local://team"]);
+    assert_eq!(try_wrap(&socket(&user).0).unwrap_err().code(), Code::PermissionDenied);
+}
