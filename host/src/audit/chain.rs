@@ -1,6 +1,7 @@
 //! The log's file: records appended to one chain by many processes at once.
 //!
-//! The file is only ever appended to, so that it can have the attribute "append only" (`chattr +a`). Whoever appends holds its lock; whoever finds that
+//! The file is only ever appended to, so that it can have the attribute "append only" (`chattr +a`). Whoever appends holds its lock;
+//! whoever finds that
 //! its name is another file's by then begins anew.
 
 use std::fs::{File, OpenOptions, TryLockError};

@@ -23,7 +23,8 @@ pub trait Sink: Send + Sync {
     /// Its name, for errors.
     fn name(&self) -> &str;
 
-    /// Takes one record, or one checkpoint: a line of JSON without its end. Called by one thread at a time, in the order of the chain; it should
+    /// Takes one record, or one checkpoint: a line of JSON without its end. Called by one thread at a time, in the order of the chain;
+    /// it should
     /// not wait longer than until the deadline.
     ///
     /// # Errors
