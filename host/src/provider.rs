@@ -9,6 +9,7 @@ use ocicrypt_kms_protocol::{Answer, MAX_ANNOTATION, Operation};
 use zeroize::Zeroizing;
 
 use crate::caller::Caller;
+use crate::component::Choice;
 use crate::config::{Config, Environment};
 use crate::count::Counted;
 use crate::error::printable;
@@ -18,7 +19,7 @@ use crate::kms::Services;
 use crate::lending::{Lender, Lending};
 use crate::policy::{KeyList, Policy};
 use crate::sandbox::{End, Instances, Sandbox};
-use crate::{Error, PacketInfo};
+use crate::{Digest, Error, PacketInfo};
 
 /// How much later the sandbox stops waiting than a service, which can say what it waited for.
 const GRACE: Duration = Duration::from_millis(200);
@@ -70,6 +71,7 @@ pub struct Builder {
     services: Option<Services>,
     policy: Option<Arc<dyn Policy>>,
     sandbox: Option<Arc<Sandbox>>,
+    component: Option<Vec<u8>>,
     for_clients: bool,
 }
 
@@ -88,6 +90,7 @@ impl KeyProvider {
             services: None,
             policy: None,
             sandbox: None,
+            component: None,
             for_clients: false,
         }
     }
@@ -145,6 +148,18 @@ impl KeyProvider {
         counted.finish(lending.service(), &outcome);
         lending.conclude(&outcome, counted.elapsed());
         outcome
+    }
+
+    /// The services whose keys an exchange of this message could open, each once; none if it can't be read.
+    #[must_use]
+    pub fn services_of(&self, message: &[u8]) -> Vec<Service> {
+        self.read(message).map(|exchange| exchange.services(&self.lender.addresses)).unwrap_or_default()
+    }
+
+    /// The component that this provider runs.
+    #[must_use]
+    pub fn component(&self) -> Digest {
+        self.lender.component
     }
 
     fn read(&self, message: &[u8]) -> Result<Exchange, Error> {
@@ -255,6 +270,16 @@ impl Builder {
         self
     }
 
+    /// Another component than the configured or built-in one, as the bytes of its file, and its digest. Without a digest it is run only if the
+    /// configuration or the policy ([`Policy::pins`]) has it. Whoever chooses the component can let it publish the keys of the images that it wraps; see
+    /// SECURITY.md. Needs the feature `compile`.
+    #[must_use]
+    pub fn component(mut self, bytes: Vec<u8>, sha256: Option<Digest>) -> Self {
+        self.component = Some(bytes);
+        self.config.component.sha256 = sha256.or(self.config.component.sha256);
+        self
+    }
+
     /// Another sandbox than one of the built-in component: one that several providers share, or one of another component. Whoever chooses
     /// the component can let it publish the keys of the images that it wraps; see SECURITY.md.
     #[must_use]
@@ -266,8 +291,8 @@ impl Builder {
     /// Makes the provider. Touches no credential and no network.
     ///
     /// # Errors
-    /// If the configuration is wrong, or the sandbox can't be set up.
-    pub fn build(self) -> Result<KeyProvider, Error> {
+    /// If the configuration is wrong, the component isn't the one that was promised, or the sandbox can't be set up.
+    pub fn build(mut self) -> Result<KeyProvider, Error> {
         let wrong = |place: &str, reason: String| Error::Configuration { place: place.to_owned(), reason };
         let azure_suffixes = self.config.azure.suffixes().map_err(|reason| wrong("azure.suffixes", reason))?;
         let addresses = Addresses { azure_suffixes, ..self.addresses() };
@@ -288,7 +313,16 @@ impl Builder {
         };
         let sandbox = match self.sandbox {
             Some(sandbox) => sandbox,
-            None => Arc::new(Sandbox::built_in(self.instances)?),
+            None => Arc::new(
+                Choice {
+                    bytes: self.component.take(),
+                    settings: &self.config.component,
+                    policy: policy.as_ref(),
+                    instances: self.instances,
+                    environment: &self.environment,
+                }
+                .sandbox()?,
+            ),
         };
         let component = sandbox.component_digest();
         Ok(KeyProvider {
