@@ -3,11 +3,13 @@
 //! The operation and the keys that the client named decide what a guest may open, so the host reads them itself. The guest gets the
 //! message written anew, with nothing in it but what its provider needs.
 
+use std::collections::BTreeSet;
+
 use ocicrypt_kms_protocol::{Message, Operation};
 use zeroize::Zeroizing;
 
 use crate::digest::Digest;
-use crate::key_uri::{Addresses, KeyUri, Scheme};
+use crate::key_uri::{Addresses, KeyUri, Scheme, Service};
 use crate::policy::Origin;
 use crate::{Error, error};
 
@@ -90,16 +92,33 @@ impl Exchange {
         (self.operation == Operation::Unwrap).then(annotation).flatten().map(|annotation| Digest::of(&annotation))
     }
 
+    /// The services of all keys that could be opened, each once.
+    pub fn services(&self, addresses: &Addresses) -> Vec<Service> {
+        let mut services: BTreeSet<_> = self.named.iter().map(KeyUri::service).collect();
+        if self.named.is_empty() {
+            self.annotation_has(&mut |text| {
+                services.extend(KeyUri::parse(text, addresses).map(|uri| uri.service()));
+                false
+            });
+        }
+        services.into_iter().collect()
+    }
+
     /// Whether the annotation is JSON in which `key` stands, as a string in any of its spellings.
     fn annotation_names(&self, key: &KeyUri, addresses: &Addresses) -> bool {
+        self.annotation_has(&mut |text| KeyUri::parse(text, addresses).is_ok_and(|uri| uri == *key))
+    }
+
+    /// Whether the annotation is JSON with a string that is looked for.
+    fn annotation_has(&self, is_it: &mut impl FnMut(&str) -> bool) -> bool {
         let annotation = Message::parse(&self.message).and_then(|message| message.annotation());
         let json = annotation.ok().and_then(|text| serde_json::from_slice(&text).ok());
-        json.is_some_and(|json| holds(&json, &|text| KeyUri::parse(text, addresses).is_ok_and(|uri| uri == *key)))
+        json.is_some_and(|json| holds(&json, is_it))
     }
 }
 
 /// Whether a string somewhere in `json` is the one.
-fn holds(json: &serde_json::Value, is_it: &impl Fn(&str) -> bool) -> bool {
+fn holds(json: &serde_json::Value, is_it: &mut impl FnMut(&str) -> bool) -> bool {
     match json {
         serde_json::Value::String(text) => is_it(text),
         serde_json::Value::Array(items) => items.iter().any(|item| holds(item, is_it)),

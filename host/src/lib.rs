@@ -7,7 +7,7 @@
 //! [`KeyProvider`] is the whole of it behind one method, [`KeyProvider::exchange`]. Below it, in the order in which one calls
 //! the next:
 //!
-//! - [`sandbox`] runs the component, one fresh instance per exchange;
+//! - [`component`] says which component that is, [`sandbox`] runs it, one fresh instance per exchange;
 //! - [`lending`] stands between a guest and a key: budget, policy, record;
 //! - [`audit`] writes down what was done;
 //! - [`kms`] holds the services, [`policy`] decides, [`key_uri`] reads key URIs.
@@ -25,11 +25,13 @@
 //! | `azure` (default) | Azure Key Vault and Managed HSM |
 //! | `cedar` (default) | [`policy::cedar`]: policies in files |
 //! | `server` (default) | [`server`]: gRPC and ttrpc |
+//! | `hardening` (default) | the program gives up rights of its process that an exchange doesn't need |
 //! | `compile` | run other components than the one that was compiled at build time |
 #![deny(unsafe_code)]
 
 pub mod audit;
 pub mod caller;
+pub mod component;
 pub mod config;
 mod count;
 pub mod digest;
@@ -40,6 +42,7 @@ mod fresh;
 pub mod key_uri;
 pub mod kms;
 pub mod lending;
+mod permissions;
 pub mod policy;
 mod provider;
 pub mod sandbox;

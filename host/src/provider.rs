@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::audit::{Audit, Ledger};
 use crate::caller::Caller;
+use crate::component::Choice;
 use crate::config::{Config, Environment};
 use crate::count::Counted;
 use crate::error::printable;
@@ -19,7 +20,7 @@ use crate::kms::{KeyService, Services, request_id};
 use crate::lending::{Lender, Lending};
 use crate::policy::{KeyList, Policy};
 use crate::sandbox::{End, Instances, Sandbox};
-use crate::{Error, PacketInfo};
+use crate::{Digest, Error, PacketInfo};
 
 /// How much later the sandbox stops waiting than a service, which can say what it waited for.
 const GRACE: Duration = Duration::from_millis(200);
@@ -77,6 +78,7 @@ pub struct Builder {
     policy: Option<Arc<dyn Policy>>,
     audit: Option<Arc<Audit>>,
     sandbox: Option<Arc<Sandbox>>,
+    component: Option<Vec<u8>>,
     for_clients: bool,
 }
 
@@ -97,6 +99,7 @@ impl KeyProvider {
             policy: None,
             audit: None,
             sandbox: None,
+            component: None,
             for_clients: false,
         }
     }
@@ -190,6 +193,18 @@ impl KeyProvider {
     /// Whether an exchange can be written down, where it has to be.
     fn ready(&self) -> Result<(), Error> {
         self.lender.audit.as_ref().map_or(Ok(()), |audit| audit.ready())
+    }
+
+    /// The services whose keys an exchange of this message could open, each once; none if it can't be read.
+    #[must_use]
+    pub fn services_of(&self, message: &[u8]) -> Vec<Service> {
+        self.read(message).map(|exchange| exchange.services(&self.lender.addresses)).unwrap_or_default()
+    }
+
+    /// The component that this provider runs.
+    #[must_use]
+    pub fn component(&self) -> Digest {
+        self.lender.component
     }
 
     fn read(&self, message: &[u8]) -> Result<Exchange, Error> {
@@ -320,6 +335,16 @@ impl Builder {
         self
     }
 
+    /// Another component than the configured or built-in one, as the bytes of its file, and its digest. Without a digest it is run only if the
+    /// configuration or the policy ([`Policy::pins`]) has it. Whoever chooses the component can let it publish the keys of the images that it wraps; see
+    /// SECURITY.md. Needs the feature `compile`.
+    #[must_use]
+    pub fn component(mut self, bytes: Vec<u8>, sha256: Option<Digest>) -> Self {
+        self.component = Some(bytes);
+        self.config.component.sha256 = sha256.or(self.config.component.sha256);
+        self
+    }
+
     /// Another sandbox than one of the built-in component: one that several providers share, or one of another component. Whoever chooses
     /// the component can let it publish the keys of the images that it wraps; see SECURITY.md.
     #[must_use]
@@ -331,8 +356,8 @@ impl Builder {
     /// Makes the provider. Touches no credential and no network.
     ///
     /// # Errors
-    /// If the configuration is wrong, or the sandbox can't be set up.
-    pub fn build(self) -> Result<KeyProvider, Error> {
+    /// If the configuration is wrong, the component isn't the one that was promised, or the sandbox can't be set up.
+    pub fn build(mut self) -> Result<KeyProvider, Error> {
         let wrong = |place: &str, reason: String| Error::Configuration { place: place.to_owned(), reason };
         let azure_suffixes = self.config.azure.suffixes().map_err(|reason| wrong("azure.suffixes", reason))?;
         let services = self.all_services();
@@ -354,7 +379,16 @@ impl Builder {
         };
         let sandbox = match self.sandbox {
             Some(sandbox) => sandbox,
-            None => Arc::new(Sandbox::built_in(self.instances)?),
+            None => Arc::new(
+                Choice {
+                    bytes: self.component.take(),
+                    settings: &self.config.component,
+                    policy: policy.as_ref(),
+                    instances: self.instances,
+                    environment: &self.environment,
+                }
+                .sandbox()?,
+            ),
         };
         let component = sandbox.component_digest();
         Ok(KeyProvider {

@@ -241,6 +241,37 @@ fn the_debug_log_tells_what_happened_and_holds_no_secret() {
     }
 }
 
+#[cfg(all(feature = "hardening", feature = "vault"))]
+#[test]
+fn a_process_that_waits_for_a_kms_is_hardened_unless_the_configuration_says_otherwise() {
+    let own = restrictions("self");
+    let waiting = |settings: &str| {
+        let mut home = Home::new(&[]);
+        home.0.write(".config/ocicrypt-kms/config.toml", settings);
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        home.0.set("VAULT_ADDR", format!("http://{}", silent.local_addr().unwrap()));
+        home.0.set("VAULT_TOKEN", "token");
+        let mut child = home.0.command(&[]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), &wrap_for(&["hashivault://transit/k"])).unwrap();
+        let _connection = silent.accept().unwrap();
+        let found = restrictions(&child.id().to_string());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        found
+    };
+    assert_eq!(waiting("hardening = false"), own);
+    let (no_new_privileges, filters) = waiting("");
+    assert_eq!((no_new_privileges, filters), (1, own.1 + 1));
+}
+
+/// Whether a process has no new privileges, and how many seccomp filters.
+#[cfg(all(feature = "hardening", feature = "vault"))]
+fn restrictions(process: &str) -> (u32, u32) {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let number = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap();
+    (number("NoNewPrivs:"), number("Seccomp_filters:"))
+}
+
 #[test]
 fn the_process_leaves_no_core_and_can_not_be_traced() {
     use std::os::unix::fs::MetadataExt;

@@ -1,19 +1,37 @@
 //! One exchange on standard input and output.
 
 use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 
-use ocicrypt_kms::Error;
+#[cfg(feature = "hardening")]
+use ocicrypt_kms::Environment;
 use ocicrypt_kms::protocol::MAX_MESSAGE;
+use ocicrypt_kms::{Error, KeyProvider};
 use zeroize::Zeroizing;
 
 use super::{Options, block_on, print};
 
 pub(super) fn run(options: Options) -> Result<(), Error> {
     let message = read_message()?;
-    let provider = options.provider()?.build()?;
+    let config = options.config()?;
+    let (hardening, logs) = (config.hardening, config.audit.folders());
+    let provider = options.provider_of(config).build()?;
+    if hardening {
+        give_up(&provider, &message, &logs);
+    }
     let answer = block_on(provider.last_exchange(&message))??;
     print(&answer)
 }
+
+/// From here on, the process has no rights that its exchange doesn't need.
+#[cfg(feature = "hardening")]
+fn give_up(provider: &KeyProvider, message: &[u8], logs: &[PathBuf]) {
+    use super::harden::{Needs, harden};
+    harden(Needs::of(&provider.services_of(message), &Environment::process()), logs);
+}
+
+#[cfg(not(feature = "hardening"))]
+fn give_up(_: &KeyProvider, _: &[u8], _: &[PathBuf]) {}
 
 fn read_message() -> Result<Zeroizing<Vec<u8>>, Error> {
     let input = std::io::stdin();

@@ -6,7 +6,7 @@ use ocicrypt_kms::error::printable;
 use ocicrypt_kms::{Config, Error, KeyProvider, PacketInfo};
 
 use super::image::{Layer, layers};
-use super::{block_on, print};
+use super::{Options, block_on, print};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Inspect {
@@ -15,8 +15,8 @@ pub(super) struct Inspect {
 }
 
 impl Inspect {
-    pub(super) fn run(self) -> Result<(), Error> {
-        let provider = KeyProvider::builder(Config::default()).build()?;
+    pub(super) fn run(self, options: Options) -> Result<(), Error> {
+        let provider = KeyProvider::builder(options.over(Config::default())).build()?;
         let layers = layers(&self.image)?;
         let text = block_on(async {
             let mut text = String::new();

@@ -1,9 +1,12 @@
 //! The command line: arguments in, one exit code out. What happens is in the library.
 
 mod audit;
+mod component;
 mod debug_log;
 mod doctor;
 mod exec;
+#[cfg(feature = "hardening")]
+mod harden;
 mod image;
 mod inspect;
 mod keygen;
@@ -22,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ocicrypt_kms::error::printable;
-use ocicrypt_kms::{Builder, Config, Environment, Error, ErrorKind, KeyProvider};
+use ocicrypt_kms::{Builder, Config, Digest, Environment, Error, ErrorKind, KeyProvider};
 
 /// A key provider for encrypted container images.
 ///
@@ -52,6 +55,12 @@ struct Options {
     /// The one key to use, whatever the client names
     #[arg(long = "kmsURI", value_name = "URI", global = true)]
     kms_uri: Option<String>,
+    /// Another component than the built-in one; it can publish the keys that it wraps
+    #[arg(long, value_name = "FILE", global = true)]
+    component: Option<PathBuf>,
+    /// The component's SHA-256 digest, without which another one than the built-in isn't run
+    #[arg(long, value_name = "HEX", global = true)]
+    component_sha256: Option<Digest>,
     /// Append what happens, without secrets, to a file
     #[arg(long = "debugLog", value_name = "FILE", global = true)]
     debug_log: Option<PathBuf>,
@@ -75,6 +84,8 @@ enum Command {
     #[cfg(feature = "cedar")]
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// What a component is and what it could reach
+    Component(component::Component),
     /// Check the set-up, and with a key URI try to wrap and unwrap with that key
     Doctor(doctor::Doctor),
 }
@@ -120,7 +131,8 @@ fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error>
         None => exec::run(options).map(|()| ExitCode::SUCCESS),
         Some(Command::Keygen(keygen)) => keygen.run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Public(public)) => public.run(&options).map(|()| ExitCode::SUCCESS),
-        Some(Command::Inspect(inspect)) => inspect.run().map(|()| ExitCode::SUCCESS),
+        Some(Command::Component(component)) => component.run().map(|()| ExitCode::SUCCESS),
+        Some(Command::Inspect(inspect)) => inspect.run(options).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "server")]
         Some(Command::Serve(serve)) => serve.run(options).map(|()| ExitCode::SUCCESS),
         Some(Command::Audit(command)) => command.run(&options),
@@ -142,7 +154,15 @@ fn two_dashes(argument: OsString) -> OsString {
 
 impl Options {
     fn config(&self) -> Result<Config, Error> {
-        Config::load(self.config.as_deref(), &Environment::process())
+        Ok(self.over(Config::load(self.config.as_deref(), &Environment::process())?))
+    }
+
+    /// The configuration with what the command line says in its place.
+    fn over(&self, mut config: Config) -> Config {
+        let component = &mut config.component;
+        component.file = self.component.clone().or_else(|| component.file.take());
+        component.sha256 = self.component_sha256.or(component.sha256);
+        config
     }
 
     fn provider(self) -> Result<Builder, Error> {

@@ -56,6 +56,16 @@ impl Audit {
         }
     }
 
+    /// The folders that the log's files are in.
+    #[must_use]
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let folder = |file: &PathBuf| match file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        self.file.iter().chain(&self.checkpoint_file).map(folder).collect()
+    }
+
     /// The file of the key, the file of the checkpoints, and after how many records one is made.
     ///
     /// # Errors

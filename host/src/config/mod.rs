@@ -1,6 +1,7 @@
 //! The configuration: one TOML file. `docs/configuration.md` describes it.
 
 mod audit;
+mod component;
 mod server;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use self::audit::{Audit, AuditSink};
+pub use self::component::Component;
 pub use self::server::{LogFormat, LogLevel, Server};
 use crate::{Error, text_file};
 
@@ -32,6 +34,10 @@ pub struct Config {
     pub deadline_seconds: u16,
     /// Settings that are handed to the component.
     pub options: BTreeMap<String, String>,
+    /// Which component is run.
+    pub component: Component,
+    /// Whether the program, started by a container tool, gives up what its exchange doesn't need.
+    pub hardening: bool,
     /// Google Cloud KMS.
     pub gcp: Gcp,
     /// The transit engine of Vault and OpenBao.
@@ -158,6 +164,8 @@ impl Default for Config {
             keystore: None,
             deadline_seconds: 30,
             options: BTreeMap::new(),
+            component: Component::default(),
+            hardening: true,
             gcp: Gcp::default(),
             vault: Vault::default(),
             aws: Aws::default(),
@@ -201,6 +209,7 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self, String> {
         let config: Self = toml::from_str(text).map_err(|error| text_file::toml_error(text, &error))?;
         config.deadline()?;
+        config.component.check()?;
         Ok(config)
     }
 
@@ -274,6 +283,7 @@ mod tests {
         assert_eq!(config.provider.as_deref(), Some("kmscrypt"));
         assert!(config.keys.is_some() && config.policy.is_some() && config.keystore.is_some() && config.gcp.endpoint.is_some());
         assert!(config.vault.address.is_some() && config.vault.approle.is_some());
+        assert!(config.component.file.is_some() && config.component.sha256.is_some() && config.component.cache && config.hardening);
         assert!(config.aws.endpoint.is_some());
         assert!(config.azure.endpoint.is_some() && !config.azure.suffixes().unwrap().is_empty());
         assert!(config.audit.file.is_some() && config.audit.rotate_at().unwrap().is_some() && !config.audit.sinks.is_empty());

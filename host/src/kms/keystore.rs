@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 pub(super) use self::cache::Cache;
 pub use self::jwk::{Curve, CurveKey, HpkeKey, Jwk, Material, RsaKey, RsaPrivate, parse_ephemeral, write_ephemeral};
 use crate::Error;
+use crate::permissions::{check_owner, user};
 
 /// The most bytes of one JWK set.
 const MAX_LENGTH: u64 = 64 << 10;
@@ -193,18 +194,6 @@ impl Keystore {
 
 fn uri(name: &str) -> String {
     format!("local://{name}")
-}
-
-fn user() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
-fn check_owner(metadata: &Metadata) -> Result<(), String> {
-    let user = user();
-    match metadata.uid() {
-        owner if owner == user || owner == 0 => Ok(()),
-        owner => Err(format!("it belongs to user {owner}, not to you ({user})")),
-    }
 }
 
 fn check_mode(metadata: &Metadata, secret: bool) -> Result<(), String> {

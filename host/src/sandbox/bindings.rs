@@ -1,10 +1,11 @@
 //! What a guest can call: WIT on one side, [`Lending`] on the other. No decision is made here.
 
 use ocicrypt_kms_protocol::Operation;
+use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
-use wasmtime::{Result, StoreLimits, StoreLimitsBuilder};
 
-use super::{MAX_MEMORY, MAX_RANDOM};
+use super::limits::{Limits, Used};
+use super::{MAX_RANDOM, MAX_RESOURCES};
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::KeyUri;
 use crate::lending::{Lending, LentKey};
@@ -37,20 +38,30 @@ pub(super) use generated::{KeyProviderPre, exports, ocicrypt};
 pub(super) struct State {
     /// Without it (when a guest only lists packets) no key can be opened.
     pub lending: Option<Lending>,
-    pub limits: StoreLimits,
-    keys: ResourceTable,
+    pub used: Used,
+    /// Lent keys, and what WASI hands out.
+    pub resources: ResourceTable,
+    #[cfg(feature = "compile")]
+    pub wasi: Option<Box<wasmtime_wasi::WasiCtx>>,
 }
 
 impl State {
-    pub fn new(lending: Option<Lending>) -> Self {
-        let limits = StoreLimitsBuilder::new().memory_size(MAX_MEMORY).memories(4).tables(8).instances(16).table_elements(20_000).build();
-        Self { lending, limits, keys: ResourceTable::new() }
+    pub fn new(lending: Option<Lending>, limits: Limits) -> Self {
+        let mut resources = ResourceTable::new();
+        resources.set_max_capacity(MAX_RESOURCES);
+        Self {
+            lending,
+            used: Used::none_of(limits),
+            resources,
+            #[cfg(feature = "compile")]
+            wasi: None,
+        }
     }
 
     /// The exchange's lending and the key that a call is about.
     fn lent(&mut self, key: &Resource<LentKey>) -> Result<(&mut Lending, &mut LentKey)> {
         let lending = self.lending.as_mut().ok_or_else(|| wasmtime::Error::msg("no key was lent"))?;
-        Ok((lending, self.keys.get_mut(key)?))
+        Ok((lending, self.resources.get_mut(key)?))
     }
 }
 
@@ -80,13 +91,13 @@ impl kms::HostKey for State {
         };
         let Some(lending) = &mut self.lending else { return Ok(Err(nothing_lent())) };
         Ok(match lending.open(&uri, operation).await {
-            Ok(key) => Ok(self.keys.push(key)?),
+            Ok(key) => Ok(self.resources.push(key)?),
             Err(error) => Err(told(error)),
         })
     }
 
     fn info(&mut self, key: Resource<LentKey>) -> Result<KeyInfo> {
-        let key = self.keys.get(&key)?;
+        let key = self.resources.get(&key)?;
         Ok(info(key.uri(), key.wrapping()))
     }
 
@@ -115,7 +126,7 @@ impl kms::HostKey for State {
     }
 
     fn drop(&mut self, key: Resource<LentKey>) -> Result<()> {
-        self.keys.delete(key)?;
+        self.resources.delete(key)?;
         Ok(())
     }
 }

@@ -5,9 +5,15 @@
 
 mod bindings;
 mod built_in;
+#[cfg(feature = "compile")]
+mod cache;
 mod engine_config;
+mod limits;
 mod ticker;
+#[cfg(feature = "compile")]
+mod wasi;
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 pub use bindings::exports::ocicrypt::keyprovider::provider::PacketInfo;
@@ -15,24 +21,23 @@ use bindings::exports::ocicrypt::keyprovider::provider::Settings;
 use bindings::ocicrypt::keyprovider::types::Error as GuestError;
 use bindings::{KeyProviderPre, State};
 pub use built_in::BUILT_IN;
+#[cfg(feature = "compile")]
+pub use cache::CodeCache;
+pub use limits::Limits;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Engine, PoolingAllocationConfig, Store, UpdateDeadline};
+use wasmtime::{Config, Engine, Store, UpdateDeadline};
 use zeroize::Zeroizing;
 
-use self::ticker::Ticker;
+use self::ticker::{Ticker, Ticking};
 use crate::digest::Digest;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::lending::{Lending, Reported};
 use crate::{Error, ErrorKind};
 
-/// The most memory of one instance: a 4 MiB message, spelled as numbers, and what it is read into.
-pub const MAX_MEMORY: usize = 64 << 20;
-/// The longest time that one exchange may spend on the CPU inside the sandbox, in ticks; waiting for a KMS doesn't count.
-pub const MAX_CPU_TICKS: u32 = 100;
 /// The most bytes of one answer to `get-random-bytes`.
 const MAX_RANDOM: u64 = 4096;
-/// Memory of an instance that is reset by copying instead of by system calls: the built-in component's data, stack and arena.
-const KEEP_RESIDENT: usize = 256 << 10;
+/// The most things that a guest may hold at a time: keys, streams, what it waits for.
+const MAX_RESOURCES: usize = 1024;
 
 /// How instances get their memory.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -58,7 +63,8 @@ pub struct Sandbox {
     engine: Engine,
     component: KeyProviderPre<State>,
     digest: Digest,
-    ticker: Ticker,
+    limits: Limits,
+    ticker: OnceLock<Ticker>,
 }
 
 impl Sandbox {
@@ -67,30 +73,54 @@ impl Sandbox {
     /// # Errors
     /// If the system can't provide what the engine needs.
     pub fn built_in(instances: Instances) -> Result<Self, Error> {
-        let (engine, component) = built_in::load(config(instances)).map_err(|error| set_up(&error))?;
-        Self::new(engine, component, built_in::DIGEST)
+        let limits = Limits::BUILT_IN;
+        let (engine, component) = built_in::load(config(instances, &limits)).map_err(|error| set_up(&error))?;
+        let linker = linker(&engine).map_err(|error| set_up(&error))?;
+        Self::new(engine, &linker, &component, built_in::DIGEST, limits)
     }
 
-    /// Another component, which is compiled now. What that means for the images that it wraps keys for is in SECURITY.md.
+    /// The digest of the built-in component's file.
+    #[must_use]
+    pub fn built_in_digest() -> Digest {
+        built_in::DIGEST
+    }
+
+    /// Another component, which is compiled now, within the limits of the built-in one. What that means for the images that it wraps keys for is in
+    /// SECURITY.md.
     ///
     /// # Errors
-    /// If it isn't a component, or imports anything but `kms` and `wasi:random/random`.
+    /// Those of [`Sandbox::compile_within`].
     #[cfg(feature = "compile")]
     pub fn compile(component: &[u8], instances: Instances) -> Result<Self, Error> {
-        let engine = Engine::new(&config(instances)).map_err(|error| set_up(&error))?;
-        let compiled = Component::new(&engine, component).map_err(|error| set_up(&error))?;
-        Self::new(engine, compiled, Digest::of(component))
+        Self::compile_within(component, Digest::of(component), instances, Limits::BUILT_IN, None)
     }
 
-    fn new(engine: Engine, component: Component, digest: Digest) -> Result<Self, Error> {
-        let link = || {
-            let mut linker = Linker::new(&engine);
-            bindings::add_to_linker(&mut linker)?;
-            KeyProviderPre::new(linker.instantiate_pre(&component)?)
+    /// The same within these limits, and with the compiled code from a cache if it is there. The digest is the component's own.
+    ///
+    /// # Errors
+    /// If it isn't a component, or imports anything but what the world `key-provider` and WASI 0.2 have.
+    #[cfg(feature = "compile")]
+    pub fn compile_within(
+        component: &[u8],
+        digest: Digest,
+        instances: Instances,
+        limits: Limits,
+        cache: Option<&CodeCache>,
+    ) -> Result<Self, Error> {
+        let set_up = |error| set_up(&error);
+        let engine = Engine::new(&config(instances, &limits)).map_err(set_up)?;
+        let compiled = match cache {
+            Some(cache) => cache.component(&engine, component, digest),
+            None => Component::new(&engine, component),
         };
-        let component = link().map_err(|error| set_up(&error))?;
-        let ticker = Ticker::start(&engine).map_err(|error| set_up(&error.into()))?;
-        Ok(Self { engine, component, digest, ticker })
+        let mut linker = Linker::new(&engine);
+        wasi::add_to_linker(&mut linker).and_then(|()| bindings::add_to_linker(&mut linker)).map_err(set_up)?;
+        Self::new(engine, &linker, &compiled.map_err(set_up)?, digest, limits)
+    }
+
+    fn new(engine: Engine, linker: &Linker<State>, component: &Component, digest: Digest, limits: Limits) -> Result<Self, Error> {
+        let component = linker.instantiate_pre(component).and_then(KeyProviderPre::new).map_err(|error| set_up(&error))?;
+        Ok(Self { engine, component, digest, limits, ticker: OnceLock::new() })
     }
 
     /// The digest of the component's file.
@@ -111,7 +141,10 @@ impl Sandbox {
     ) -> (Lending, Result<Zeroizing<Vec<u8>>, Error>) {
         let settings = Settings { name: lending.exchange().name.clone(), default_recipients: defaults.to_vec(), options: options.to_vec() };
         let message = lending.exchange().message.clone();
-        let _ticking = self.ticker.ticking();
+        let _ticking = match self.ticking() {
+            Ok(ticking) => ticking,
+            Err(error) => return (lending, Err(error)),
+        };
         let mut store = self.store(Some(lending));
         let run = async {
             let instance = self.component.instantiate_async(&mut store).await?;
@@ -125,14 +158,14 @@ impl Sandbox {
         let outcome = outcome.and_then(|returned| match returned {
             Ok(Ok(answer)) => Ok(Zeroizing::new(answer)),
             Ok(Err(error)) => Err(lending.explain(reported(error))),
-            Err(trap) => Err(stopped(&trap)),
+            Err(trap) => Err(self.stopped(&trap)),
         });
         (lending, outcome)
     }
 
     /// Lists the packets of a decoded annotation. No key can be opened.
     pub(crate) async fn inspect(&self, annotation: &[u8], deadline: Instant) -> Result<Vec<PacketInfo>, Error> {
-        let _ticking = self.ticker.ticking();
+        let _ticking = self.ticking()?;
         let mut store = self.store(None);
         let run = async {
             let instance = self.component.instantiate_async(&mut store).await?;
@@ -146,40 +179,57 @@ impl Sandbox {
                 }
                 _ => Error::Component { reason: "it could not list the packets".into() },
             }),
-            Err(trap) => Err(stopped(&trap)),
+            Err(trap) => Err(self.stopped(&trap)),
         }
     }
 
+    /// The clock's thread starts with the first exchange: until then this process has one thread, which can give up rights for all.
+    fn ticking(&self) -> Result<Ticking<'_>, Error> {
+        if let Some(ticker) = self.ticker.get() {
+            return Ok(ticker.ticking());
+        }
+        let started = Ticker::start(&self.engine).map_err(|error| set_up(&error.into()))?;
+        // Of two that start at once, one ends.
+        Ok(self.ticker.get_or_init(|| started).ticking())
+    }
+
     fn store(&self, lending: Option<Lending>) -> Store<State> {
-        let mut store = Store::new(&self.engine, State::new(lending));
-        store.limiter(|state| &mut state.limits);
+        let mut store = Store::new(&self.engine, State::new(lending, self.limits));
+        store.limiter(|state| &mut state.used);
         store.set_epoch_deadline(1);
         // Called at most once per tick, and only while the guest runs: so this counts time on the CPU.
-        let mut ticks = 0;
+        let (mut ticks, limit) = (0, self.limits.ticks());
         store.epoch_deadline_callback(move |_| {
             ticks += 1;
-            if ticks > MAX_CPU_TICKS { Ok(UpdateDeadline::Interrupt) } else { Ok(UpdateDeadline::Yield(1)) }
+            if ticks > limit { Ok(UpdateDeadline::Interrupt) } else { Ok(UpdateDeadline::Yield(1)) }
         });
         store
     }
+
+    /// A guest that was stopped by its limits, or stopped itself.
+    fn stopped(&self, error: &wasmtime::Error) -> Error {
+        let reason = match error.downcast_ref::<wasmtime::Trap>() {
+            Some(wasmtime::Trap::Interrupt) => format!("it ran for more than {} ms", self.limits.time().as_millis()),
+            Some(trap) => format!("it stopped: {trap}"),
+            None => format!("it was stopped: {}", printable(&format!("{error:#}"), MAX_OUTSIDE_TEXT)),
+        };
+        Error::Component { reason }
+    }
 }
 
-fn config(instances: Instances) -> Config {
+fn config(instances: Instances, limits: &Limits) -> Config {
     let mut config = engine_config::engine_config();
     if let Instances::Pooled(count) = instances {
-        let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(count);
-        pool.total_core_instances(count * 4);
-        pool.total_memories(count);
-        pool.total_tables(count * 2);
-        pool.total_stacks(count);
-        pool.max_memory_size(MAX_MEMORY);
-        pool.linear_memory_keep_resident(KEEP_RESIDENT);
-        pool.table_keep_resident(KEEP_RESIDENT);
-        pool.async_stack_keep_resident(KEEP_RESIDENT);
-        config.allocation_strategy(pool);
+        config.allocation_strategy(limits.pool(count));
     }
     config
+}
+
+/// What the built-in component is linked to.
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    bindings::add_to_linker(&mut linker)?;
+    Ok(linker)
 }
 
 /// Waits until the deadline, and says so if it passes.
@@ -190,16 +240,6 @@ async fn within<T>(deadline: Instant, run: impl Future<Output = T>) -> Result<T,
 
 fn set_up(error: &wasmtime::Error) -> Error {
     Error::Internal { reason: format!("the sandbox can't be set up: {}", printable(&format!("{error:#}"), MAX_OUTSIDE_TEXT)) }
-}
-
-/// A guest that was stopped by its limits, or stopped itself.
-fn stopped(error: &wasmtime::Error) -> Error {
-    let reason = match error.downcast_ref::<wasmtime::Trap>() {
-        Some(wasmtime::Trap::Interrupt) => format!("it ran for more than {} ms", MAX_CPU_TICKS * ticker::TICK_MILLISECONDS),
-        Some(trap) => format!("it stopped: {trap}"),
-        None => format!("it was stopped: {}", printable(&format!("{error:#}"), MAX_OUTSIDE_TEXT)),
-    };
-    Error::Component { reason }
 }
 
 fn reported(error: GuestError) -> Reported {

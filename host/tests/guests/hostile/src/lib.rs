@@ -121,8 +121,49 @@ fn trick(trick: &str, key: &str, usage: Usage, message: &[u8]) -> Result<Vec<u8>
                 "local://a\r\nX: y",
                 "http://127.0.0.1/",
             ];
-            uris.iter().map(|uri| format!("{:?}\n", Key::open(uri, usage).err())).collect()
+            refusals(&uris, usage)
         }
+        "path tricks" => refusals(
+            &[
+                "gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k/../x",
+                "gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k:decrypt",
+                "gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k%2fcryptoKeyVersions%2f1",
+                "gcpkms://projects/p/locations//keyRings/r/cryptoKeys/k",
+                "hashivault://transit/k/../../sys/seal",
+                "hashivault://transit/k%2f..%2f..%2fsys%2fseal",
+                "openbao://../sys/k",
+                "hashivault://transit/.",
+                "local://a/b",
+                "local://a\\b",
+                "local://a\0",
+            ],
+            usage,
+        ),
+        "injections" => refusals(
+            &[
+                "hashivault://transit/k\r\nX-Vault-Token: stolen",
+                "gcpkms://projects/p\r\nHost: evil.example/locations/global/keyRings/r/cryptoKeys/k",
+                "awskms://evil.example/alias/k",
+                "azurekms://evil.example/k",
+                "azurekms://a.vault.azure.net@evil.example/k",
+                "azurekms://a.vault.azure.net:8443/k",
+                "azurekms://a.vault.azure.net.evil.example/k",
+                "hashivault://transit/k#fragment",
+                "local://a?context_x=1&context_x=2",
+                "local://a?endpoint=http://evil.example",
+                "https://evil.example/",
+            ],
+            usage,
+        ),
+        "leak to a second key" => {
+            let wrapped = Key::open("local://a", usage)?.wrap_key(&[7; 32], "A256GCM").is_ok();
+            let second = Key::open(key, usage).and_then(|key| key.encrypt(message));
+            format!("{wrapped} {:?}", second.err())
+        }
+        "answer twice" => return Ok(br#"{"keywrapresults":{"annotation":"YQ=="},"keywrapresults":{"annotation":"Yg=="}}"#.to_vec()),
+        "opts data twice" => return Ok(br#"={"symkey":"a","symkey":"b"}"#.to_vec()),
+        "giant key URI" => format!("{:?}", Key::open(&"local://".repeat(1 << 20), usage).err()),
+        "giant error" => return Err(Error::Corrupt("x".repeat(32 << 20))),
         "other context" => format!("{:?}", Key::open(&format!("{key}?context_other=1"), usage).err()),
         "big plaintext" => format!("{:?}", Key::open(key, usage)?.encrypt(&vec![0; 1 << 20]).err()),
         "claim denied" => return Err(Error::Denied("the policy forbids it, honestly".into())),
@@ -159,6 +200,11 @@ fn trick(trick: &str, key: &str, usage: Usage, message: &[u8]) -> Result<Vec<u8>
         unknown => format!("no trick is called {unknown}"),
     };
     Ok(said.into_bytes())
+}
+
+/// What the host answers to each of these key URIs, a line each.
+fn refusals(uris: &[&str], usage: Usage) -> String {
+    uris.iter().map(|uri| format!("{:?}\n", Key::open(uri, usage).err())).collect()
 }
 
 /// Sixteen bytes that stand nowhere in the component itself.
