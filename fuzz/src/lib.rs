@@ -20,7 +20,31 @@ mod text_file;
 /// Services that hold keys.
 #[path = "../../host/src/kms"]
 pub mod kms {
+    pub mod answer;
     pub mod keystore;
+
+    /// AWS KMS.
+    pub mod aws {
+        pub mod answer;
+        pub mod refusal;
+    }
+    /// Azure Key Vault and Managed HSM.
+    pub mod azure {
+        pub mod answer;
+        pub mod challenge;
+        pub mod refusal;
+    }
+    /// Google Cloud KMS.
+    pub mod gcp {
+        pub mod answer;
+        pub mod refusal;
+        pub mod verb;
+    }
+    /// The transit engine of HashiCorp Vault and OpenBao.
+    pub mod vault {
+        pub mod answer;
+        pub mod refusal;
+    }
 }
 
 // Where these modules look for it.

@@ -7,6 +7,7 @@
 //! [`Encrypt`]: https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html
 //! [`Decrypt`]: https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html
 
+mod answer;
 mod chain;
 mod connector;
 mod places;
@@ -18,19 +19,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use ocicrypt_kms_protocol::json::{Object, string};
 use ocicrypt_kms_protocol::{Operation, bytes};
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use self::answer::{Answered, Asked, is_of, parse};
 use self::chain::Chain;
 use self::places::Places;
-use super::http::{Answer, Call, Http};
+use super::http::{Call, Http};
 use super::{Cipher, Header, KeyService, KeyWrap, OpenKey, WrappedKey};
 use crate::error::printable;
-use crate::key_uri::{Addresses, Algorithm, AwsKey, Key, KeyUri, aws_dns_suffix};
+use crate::key_uri::{Algorithm, AwsKey, Key, KeyUri, aws_dns_suffix};
 use crate::{Environment, Error};
 
 /// The most bytes that AWS KMS encrypts (`Plaintext` of `Encrypt`).
@@ -102,14 +103,6 @@ struct Request<'a> {
     encryption_algorithm: Option<&'a str>,
 }
 
-/// What matters in an answer that was checked.
-struct Answered {
-    /// The ciphertext or the plaintext.
-    bytes: Zeroizing<Vec<u8>>,
-    /// The key that AWS KMS used, as it reports it.
-    key: AwsKey,
-}
-
 struct SymmetricKey {
     key: KmsKey,
     context: BTreeMap<String, String>,
@@ -154,7 +147,6 @@ impl RsaKey {
 
 /// AWS KMS's name of RSA-OAEP with SHA-256 and MGF1 with SHA-256.
 const RSA_OAEP_256: &str = "RSAES_OAEP_SHA_256";
-const SYMMETRIC: &str = "SYMMETRIC_DEFAULT";
 
 #[async_trait]
 impl KeyWrap for RsaKey {
@@ -247,34 +239,7 @@ impl KmsKey {
             }
             return Err(refusal.explain(&answer, operation, &self.uri, &self.name.key_id, &region));
         }
-        self.read(operation, request, &region, &answer)
-    }
-
-    /// Takes an answer apart and checks that it is one to the request.
-    fn read(&self, operation: Operation, request: &Request<'_>, region: &str, answer: &Answer) -> Result<Answered, Error> {
-        let members = Object::parse(&answer.body).map_err(|error| self.damaged(&format!("it is {error}")))?;
-        let text = |name| members.get(name).and_then(string);
-        let key_id = text("KeyId").unwrap_or_default();
-        let key = parse(&key_id).filter(|key| is_of(&self.name, key) && key.arn.as_ref().is_none_or(|arn| arn.region == region));
-        let key = key.ok_or_else(|| self.damaged(&format!("it is of another key, `{}`", printable(&key_id, 256))))?;
-        match (request.encryption_algorithm, text("EncryptionAlgorithm").as_deref()) {
-            (None, None | Some(SYMMETRIC)) => {}
-            (Some(asked), Some(answered)) if asked == answered => {}
-            (_, other) => {
-                let other = printable(other.unwrap_or_default(), 64);
-                return Err(self.damaged(&format!("it is by another algorithm, `{other}`")));
-            }
-        }
-        let name = match operation {
-            Operation::Wrap => "CiphertextBlob",
-            Operation::Unwrap => "Plaintext",
-        };
-        let bytes = members.get(name).and_then(bytes::read).ok_or_else(|| self.damaged(&format!("it holds no `{name}`")))?;
-        Ok(Answered { bytes, key })
-    }
-
-    fn damaged(&self, reason: &str) -> Error {
-        Error::Damaged { key: self.uri.clone(), reason: format!("AWS KMS's answer can't be trusted: {reason}") }
+        Asked { uri: &self.uri, name: &self.name, region: &region, operation, algorithm: request.encryption_algorithm }.read(&answer.body)
     }
 
     fn unsigned(&self, reason: &str) -> Error {
@@ -294,67 +259,11 @@ fn target(operation: Operation) -> &'static str {
     }
 }
 
-/// A key as AWS KMS reports it: an ARN, of some emulators a key id.
-fn parse(key_id: &str) -> Option<AwsKey> {
-    match KeyUri::parse(key_id, &Addresses::default()).ok()?.key() {
-        Key::Aws(key) if !key.is_alias() && key.key_id == key_id => Some(key.clone()),
-        _ => None,
-    }
-}
-
-/// Whether `answered`, which is no alias, can be what was asked for. An id is compared with the ARN's. Which key an alias stands for is
-/// AWS KMS's to say, but it is one of the alias's own account and region.
-fn is_of(asked: &AwsKey, answered: &AwsKey) -> bool {
-    match (&asked.arn, &answered.arn) {
-        (Some(alias), Some(arn)) if asked.is_alias() => {
-            (alias.partition, &alias.region, &alias.account) == (arn.partition, &arn.region, &arn.account)
-        }
-        (None, _) if asked.is_alias() => true,
-        (None, Some(arn)) => arn.resource.strip_prefix("key/") == Some(&asked.key_id),
-        _ => asked == answered,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const ID: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
-    const OTHER_ID: &str = "1234abcd-12ab-34cd-56ef-1234567890ac";
-
-    fn arn(region: &str, account: &str, resource: &str) -> String {
-        format!("arn:aws:kms:{region}:{account}:{resource}")
-    }
-
-    fn key(key_id: &str) -> AwsKey {
-        match KeyUri::parse(&format!("awskms:///{key_id}"), &Addresses::default()).unwrap().key() {
-            Key::Aws(key) => key.clone(),
-            _ => unreachable!(),
-        }
-    }
-
-    #[test]
-    fn an_answer_is_of_the_key_that_was_asked_for() {
-        let answered = arn("eu-west-1", "111122223333", &format!("key/{ID}"));
-        let same = |asked: &str| is_of(&key(asked), &key(&answered));
-        assert!(same(&answered) && same(ID) && same("alias/team"));
-        assert!(same(&arn("eu-west-1", "111122223333", "alias/team")));
-        assert!(!same(OTHER_ID));
-        assert!(!same(&arn("eu-west-1", "111122223333", &format!("key/{OTHER_ID}"))));
-        for (region, account) in [("eu-west-2", "111122223333"), ("eu-west-1", "111122224444")] {
-            assert!(!same(&arn(region, account, &format!("key/{ID}"))));
-            assert!(!same(&arn(region, account, "alias/team")));
-        }
-    }
-
-    #[test]
-    fn what_is_no_key_is_no_answer() {
-        assert!(parse(ID).is_some() && parse(&arn("eu-west-1", "111122223333", &format!("key/{ID}"))).is_some());
-        for other in ["", "alias/team", "local://team", &format!("awskms:///{ID}"), &arn("eu-west-1", "111122223333", "alias/team")] {
-            assert!(parse(other).is_none(), "{other}");
-        }
-    }
-
     #[test]
     fn a_request_holds_only_what_was_given() {
         let request = Request { key_id: ID, plaintext: Some("YQ=="), ..Request::default() };

@@ -6,6 +6,7 @@
 //! [`wrapKey`]: https://learn.microsoft.com/rest/api/keyvault/keys/wrap-key/wrap-key
 //! [`unwrapKey`]: https://learn.microsoft.com/rest/api/keyvault/keys/unwrap-key/unwrap-key
 
+mod answer;
 mod az;
 mod challenge;
 mod credentials;
@@ -17,17 +18,16 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use base64::Engine as _;
-use base64::alphabet::URL_SAFE;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ocicrypt_kms_protocol::Operation;
-use ocicrypt_kms_protocol::json::{Object, string};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, Url};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use self::answer::{Asked, BASE64_URL, identifier, version_of};
 use self::credentials::Credentials;
-use super::http::{Answer, Call, Http, below, parse_endpoint};
+use super::answer::Answer;
+use super::http::{Call, Http, below, parse_endpoint};
 use super::{Header, KeyService, KeyWrap, OpenKey, WrappedKey};
 use crate::error::printable;
 use crate::key_uri::{Algorithm, AzureKey, Key, KeyUri};
@@ -36,12 +36,6 @@ use crate::{Environment, Error};
 /// The version of the data plane's API. Not the newest (2026-04-01), but one that every cloud and every Managed HSM has had for years; what is
 /// used of it has not changed since.
 const API_VERSION: &str = "7.4";
-/// Bytes that the service sends and wants (RFC 4648 section 5, without padding).
-const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
-    &URL_SAFE,
-    GeneralPurposeConfig::new().with_encode_padding(false).with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
 /// Azure Key Vault and Managed HSM as a service.
 pub struct Azure {
     http: Arc<Http>,
@@ -107,46 +101,34 @@ impl KeyWrap for WrappingKey {
     async fn wrap(&self, cek: &[u8]) -> Result<WrappedKey, Error> {
         let asked = self.name.version.as_deref();
         let answer = self.post(Operation::Wrap, asked, cek).await?;
-        let (version, encrypted_key) = self.read(&answer, asked)?;
-        let kid = serde_json::Value::from(self.identifier() + &version).to_string();
+        let (version, encrypted_key) = self.asked(asked).read(&answer.body)?;
+        let kid = serde_json::Value::from(identifier(&self.name) + &version).to_string();
         Ok(WrappedKey { encrypted_key: encrypted_key.to_vec(), header: vec![("kid".to_owned(), kid)] })
     }
 
     async fn unwrap(&self, encrypted_key: &[u8], header: &Header) -> Result<Zeroizing<Vec<u8>>, Error> {
         let version = self.selected(header.kid.as_deref())?;
         let answer = self.post(Operation::Unwrap, version.as_deref(), encrypted_key).await?;
-        Ok(self.read(&answer, version.as_deref())?.1)
+        Ok(self.asked(version.as_deref()).read(&answer.body)?.1)
     }
 }
 
 impl WrappingKey {
-    /// The beginning of the [identifiers] of this key's versions.
-    ///
-    /// [identifiers]: https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates#object-identifiers
-    fn identifier(&self) -> String {
-        format!("https://{}/keys/{}/", self.name.host, self.name.key)
+    fn asked<'a>(&'a self, version: Option<&'a str>) -> Asked<'a> {
+        Asked { uri: &self.uri, name: &self.name, version }
     }
 
     /// The version that a JWE's `kid` selects; none is the current one, by the service's own choice. `kid` comes with the image, so it selects
     /// among the versions of this key and can do no more. Azure's libraries leave the version out where they may not see the key.
     fn selected(&self, kid: Option<&str>) -> Result<Option<String>, Error> {
         match kid {
-            Some(kid) if !self.is_whole_key(kid) => self.version_of(kid).map(Some).ok_or_else(|| self.other_kid(kid)),
+            Some(kid) if !self.is_whole_key(kid) => version_of(&self.name, kid).map(Some).ok_or_else(|| self.other_kid(kid)),
             _ => Ok(self.name.version.clone()),
         }
     }
 
     fn is_whole_key(&self, kid: &str) -> bool {
-        self.identifier().strip_suffix('/').is_some_and(|identifier| identifier.eq_ignore_ascii_case(kid))
-    }
-
-    /// The version that a key identifier names, if it is one of this key, and the one that the URI names if it names one.
-    fn version_of(&self, kid: &str) -> Option<String> {
-        let kid = kid.to_ascii_lowercase();
-        let version = kid.strip_prefix(&self.identifier())?;
-        let is_version = version.len() == 32 && version.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let is_asked = self.name.version.as_deref().is_none_or(|asked| asked == version);
-        (is_version && is_asked).then(|| version.to_owned())
+        identifier(&self.name).strip_suffix('/').is_some_and(|identifier| identifier.eq_ignore_ascii_case(kid))
     }
 
     fn address(&self, operation: Operation, version: Option<&str>) -> Url {
@@ -179,24 +161,6 @@ impl WrappingKey {
             self.credentials.forget(self.name.domain());
         }
         Err(refusal::Refusal { uri: &self.uri, name: &self.name, algorithm: self.algorithm, operation, version }.of(&answer))
-    }
-
-    /// The version that did it and the bytes that came of it. The answer must be this key's, and if a version was asked for, that one's.
-    fn read(&self, answer: &Answer, asked: Option<&str>) -> Result<(String, Zeroizing<Vec<u8>>), Error> {
-        let answer = Object::parse(&answer.body).map_err(|error| self.damaged(&format!("it is {error}")))?;
-        let kid = answer.get("kid").and_then(string).unwrap_or_default();
-        let version = self.version_of(&kid).filter(|version| asked.is_none_or(|asked| asked == version));
-        let version = version.ok_or_else(|| self.damaged(&format!("it is of another key, `{}`", printable(&kid, 256))))?;
-        let value = answer.get("value").and_then(string).map(|text| Zeroizing::new(text.into_owned()));
-        let bytes = value.and_then(|value| BASE64_URL.decode(value.as_bytes()).ok()).map(Zeroizing::new);
-        match bytes.filter(|bytes| !bytes.is_empty()) {
-            Some(bytes) => Ok((version, bytes)),
-            None => Err(self.damaged("it holds no `value`")),
-        }
-    }
-
-    fn damaged(&self, reason: &str) -> Error {
-        Error::Damaged { key: self.uri.clone(), reason: format!("Key Vault's answer can't be trusted: {reason}") }
     }
 
     fn other_kid(&self, kid: &str) -> Error {
@@ -244,37 +208,6 @@ mod tests {
         assert_eq!(key(None, "azurekms://team.vault.azure.net/k").algorithm(), "RSA-OAEP-256");
         assert_eq!(key(None, "azurekms://team.managedhsm.azure.net/k").algorithm(), "RSA-OAEP-256");
         assert_eq!(key(None, "azurekms://team.managedhsm.azure.net/k?algorithm=A256KW").algorithm(), "A256KW");
-    }
-
-    #[test]
-    fn a_key_identifier_is_of_this_key_only_if_all_of_it_is() {
-        let key = wrapping_key(None, "azurekms://team.vault.azure.net/k");
-        let good = format!("https://team.vault.azure.net/keys/k/{VERSION}");
-        assert_eq!(key.version_of(&good).as_deref(), Some(VERSION));
-        assert_eq!(key.version_of(&good.to_ascii_uppercase()).as_deref(), Some(VERSION));
-        for bad in [
-            "",
-            VERSION,
-            "https://team.vault.azure.net/keys/k",
-            "https://team.vault.azure.net/keys/k/",
-            &good[..good.len() - 1],
-            &format!("{good}0"),
-            &format!("{good}/"),
-            &format!("{good}?a=b"),
-            &good.replace("https", "http"),
-            &good.replace("team", "other"),
-            &good.replace("vault.azure.net", "vault.azure.net.example.com"),
-            &good.replace("azure.net/", "azure.net:443/"),
-            &good.replace("/k/", "/k2/"),
-            &good.replace("/keys/", "/secrets/"),
-            &format!("https://team.vault.azure.net/keys/k/../../keys/other/{VERSION}"),
-            &good.replace("0123456789abcdef0", "../../secrets/abc"),
-        ] {
-            assert_eq!(key.version_of(bad), None, "{bad}");
-        }
-        let named = wrapping_key(None, &format!("azurekms://team.vault.azure.net/k/{VERSION}"));
-        assert_eq!(named.version_of(&good).as_deref(), Some(VERSION));
-        assert_eq!(named.version_of(&good.replace("0123456789abcdef", "1123456789abcdef")), None);
     }
 
     #[test]

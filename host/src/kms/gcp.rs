@@ -6,11 +6,16 @@
 //! [REST]: https://cloud.google.com/kms/docs/reference/rest/v1/projects.locations.keyRings.cryptoKeys
 //! [Google recommends]: https://cloud.google.com/kms/docs/data-integrity-guidelines
 
+#[cfg_attr(not(feature = "asymmetric"), allow(dead_code))]
+mod answer;
 #[cfg(feature = "asymmetric")]
 mod asymmetric;
 mod call;
 mod credentials;
+mod refusal;
 mod symmetric;
+#[cfg_attr(not(feature = "asymmetric"), allow(dead_code))]
+mod verb;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUT
 use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, StatusCode, Url};
 use zeroize::Zeroizing;
 
+pub use super::answer::Answer;
 use crate::kms::request_id;
 use crate::{Error, count};
 
@@ -53,25 +54,6 @@ pub struct Call<'a> {
     pub body: Zeroizing<Vec<u8>>,
     /// When the exchange must have ended.
     pub deadline: Instant,
-}
-
-/// What a service answered.
-#[derive(Debug)]
-pub struct Answer {
-    /// The status, never one that was to be retried and can still be.
-    pub status: StatusCode,
-    /// The header `WWW-Authenticate`: what a 401 asks for.
-    pub challenge: Option<String>,
-    /// At most [`MAX_ANSWER`] bytes.
-    pub body: Zeroizing<Vec<u8>>,
-}
-
-impl Answer {
-    /// Whether the service says that it can't serve now. (It was asked several times.)
-    #[must_use]
-    pub fn is_busy(&self) -> bool {
-        self.status == StatusCode::TOO_MANY_REQUESTS || self.status.is_server_error()
-    }
 }
 
 /// Why an attempt gave nothing to return.

@@ -5,6 +5,8 @@
 //! content-encryption key of a JWE. Adding a service is one more file here, one more line in [`Services`], one fixture in the
 //! conformance table and one page of docs.
 
+#[cfg(feature = "http")]
+mod answer;
 #[cfg(feature = "aws")]
 pub mod aws;
 #[cfg(feature = "azure")]

@@ -8,6 +8,7 @@
 //! [`encrypt`]: https://openbao.org/api-docs/secret/transit/#encrypt-data
 //! [`decrypt`]: https://openbao.org/api-docs/secret/transit/#decrypt-data
 
+mod answer;
 mod credentials;
 mod refusal;
 mod server;

@@ -7,7 +7,7 @@ use ocicrypt_kms_protocol::json::{Object, string};
 
 use crate::Error;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
-use crate::kms::http::Answer;
+use crate::kms::answer::Answer;
 
 /// Too many requests, which AWS KMS tells with the status 400 ([throttling]).
 ///
@@ -15,13 +15,13 @@ use crate::kms::http::Answer;
 const THROTTLED: [&str; 4] = ["ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException"];
 
 /// An error of AWS KMS: `{"__type": …, "message": …}`.
-pub(super) struct Refusal {
+pub struct Refusal {
     code: String,
     message: String,
 }
 
 /// Whether AWS KMS can't serve now.
-pub(super) fn is_busy(answer: &Answer) -> bool {
+pub fn is_busy(answer: &Answer) -> bool {
     answer.is_busy() || (answer.status.is_client_error() && Refusal::read(answer).is_throttled())
 }
 
@@ -59,7 +59,7 @@ impl Refusal {
 }
 
 /// Whether the ciphertext is not one of the key.
-pub(super) fn is_of_ciphertext(code: &str) -> bool {
+pub fn is_of_ciphertext(code: &str) -> bool {
     matches!(code, "InvalidCiphertextException" | "IncorrectKeyException")
 }
 
@@ -108,7 +108,7 @@ fn credentials_hint(code: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::StatusCode;
+    use http::StatusCode;
     use zeroize::Zeroizing;
 
     use super::*;

@@ -5,11 +5,11 @@
 //!
 //! [Key Vault's challenge]: https://learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses#authentication
 
-use reqwest::Url;
+use url::Url;
 
 /// A `Bearer` challenge.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(super) struct Challenge<'a> {
+pub struct Challenge<'a> {
     /// The address at which a tenant's tokens are given out.
     authority: Option<&'a str>,
     /// Whom the token is to be for.
@@ -18,7 +18,7 @@ pub(super) struct Challenge<'a> {
 
 impl<'a> Challenge<'a> {
     /// Reads a header of the form `Bearer authorization="https://…/TENANT", resource="https://…"`. What it doesn't know it passes over.
-    pub(super) fn parse(header: &'a str) -> Self {
+    pub fn parse(header: &'a str) -> Self {
         let mut challenge = Self::default();
         let Some((scheme, parameters)) = header.trim().split_once(' ') else { return challenge };
         if !scheme.eq_ignore_ascii_case("bearer") {
@@ -37,7 +37,7 @@ impl<'a> Challenge<'a> {
     }
 
     /// Whom it wants a token for, if that isn't a domain that `host` is in.
-    pub(super) fn stranger(&self, host: &str) -> Option<&'a str> {
+    pub fn stranger(&self, host: &str) -> Option<&'a str> {
         let resource = self.resource?;
         let url = Url::parse(resource).ok();
         let domain = url.as_ref().and_then(Url::host_str).filter(|domain| !domain.is_empty());
@@ -46,7 +46,7 @@ impl<'a> Challenge<'a> {
     }
 
     /// The tenant that it wants a token of.
-    pub(super) fn tenant(&self) -> Option<&'a str> {
+    pub fn tenant(&self) -> Option<&'a str> {
         let is_tenant =
             |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
         self.authority?.strip_prefix("https://")?.split('/').nth(1).filter(is_tenant)

@@ -5,25 +5,25 @@
 use ocicrypt_kms_protocol::Operation;
 use ocicrypt_kms_protocol::json::{Object, string};
 
-use super::super::http::Answer;
 use super::challenge::Challenge;
 use crate::Error;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::AzureKey;
+use crate::kms::answer::Answer;
 
 /// A call that was refused.
-pub(super) struct Refusal<'a> {
-    pub(super) uri: &'a str,
-    pub(super) name: &'a AzureKey,
-    pub(super) algorithm: &'static str,
-    pub(super) operation: Operation,
+pub struct Refusal<'a> {
+    pub uri: &'a str,
+    pub name: &'a AzureKey,
+    pub algorithm: &'static str,
+    pub operation: Operation,
     /// The version that was called.
-    pub(super) version: Option<&'a str>,
+    pub version: Option<&'a str>,
 }
 
 impl Refusal<'_> {
     /// The answer as an error with its remedy.
-    pub(super) fn of(&self, answer: &Answer) -> Error {
+    pub fn of(&self, answer: &Answer) -> Error {
         let status = answer.status.as_u16();
         let challenge = Challenge::parse(answer.challenge.as_deref().unwrap_or_default());
         if let (401, Some(stranger)) = (status, challenge.stranger(&self.name.host)) {

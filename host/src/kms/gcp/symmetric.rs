@@ -10,7 +10,9 @@ use ocicrypt_kms_protocol::bytes;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::call::{Check, Remote, Verb, checksum};
+use super::answer::checksum;
+use super::call::Remote;
+use super::verb::Verb;
 use crate::Error;
 use crate::kms::Cipher;
 use crate::kms::context::additional_data;
@@ -67,13 +69,7 @@ impl Cipher for SymmetricKey {
         let encoded = Zeroizing::new(bytes::encode(plaintext));
         let request = EncryptRequest { plaintext: &encoded, plaintext_crc32c: checksum(plaintext), additional: self.additional() };
         let answer = remote.post(Verb::Encrypt, &remote.name.resource_name(), &request).await?;
-        let answer = remote.members(&answer)?;
-        let ciphertext = remote.bytes(&answer, "ciphertext")?.to_vec();
-        remote.check_name(&answer)?;
-        let mut checks = vec![Check::verified(&answer, "verifiedPlaintextCrc32c"), Check::sum(&answer, "ciphertextCrc32c", &ciphertext)];
-        checks.extend((!self.aad.is_empty()).then(|| Check::verified(&answer, "verifiedAdditionalAuthenticatedDataCrc32c")));
-        remote.check_sums(&checks)?;
-        Ok(ciphertext)
+        remote.asked().encrypted(&answer.body, !self.aad.is_empty())
     }
 
     async fn decrypt(&self, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
@@ -82,10 +78,7 @@ impl Cipher for SymmetricKey {
         let request = DecryptRequest { ciphertext: &encoded, ciphertext_crc32c: checksum(ciphertext), additional: self.additional() };
         // The key finds the version by itself, and refuses to be told.
         let answer = remote.post(Verb::Decrypt, &remote.name.key_name(), &request).await?;
-        let answer = remote.members(&answer)?;
-        let plaintext = remote.bytes(&answer, "plaintext")?;
-        remote.check_sums(&[Check::sum(&answer, "plaintextCrc32c", &plaintext)])?;
-        Ok(plaintext)
+        remote.asked().decrypted(&answer.body)
     }
 }
 

@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ocicrypt_kms_protocol::json::{Object, string};
 use reqwest::header::HeaderValue;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::super::http::Answer;
-use super::refusal;
-use super::server::{errors, is_busy};
+use super::super::answer::Answer;
+use super::answer::{Auth, auth};
+use super::refusal::{self, errors, is_busy};
 use super::settings::{Settings, variable, variable_name};
 use crate::error::printable;
 use crate::key_uri::VaultFlavour;
@@ -199,17 +198,12 @@ impl Login {
         if !answer.status.is_success() {
             return Err(self.refused(key, answer));
         }
-        let outer = Object::parse(&answer.body).unwrap_or_default();
-        let auth = outer.object("auth").unwrap_or_default();
-        let number = |name| auth.get(name).and_then(|value| value.text().parse::<u32>().ok()).unwrap_or(0);
-        let token = auth.get("client_token").and_then(string).map(|text| Zeroizing::new(text.into_owned().into_bytes()));
+        let Auth { token, lease, reusable } = auth(&answer.body);
         let token = token.and_then(Token::new).ok_or_else(|| Error::Damaged {
             key: key.to_owned(),
             reason: format!("Vault's answer to the login at {} holds no token", self.path()),
         })?;
-        // 0 seconds: it does not expire; 0 uses: as many as one likes.
-        let lease = Some(number("lease_duration")).filter(|&seconds| seconds > 0);
-        Ok(LoggedIn { token, lease: lease.map(|seconds| Duration::from_secs(seconds.into())), reusable: number("num_uses") == 0 })
+        Ok(LoggedIn { token, lease, reusable })
     }
 
     fn refused(&self, key: &str, answer: &Answer) -> Error {

@@ -1,15 +1,22 @@
 //! What the server says when it says no, with the remedy.
 
+use http::StatusCode;
 use ocicrypt_kms_protocol::Operation;
+use ocicrypt_kms_protocol::json::{Object, Value, string};
 
-use super::super::http::Answer;
-use super::server::{errors, is_busy};
-use super::transit::NO_TYPE;
 use crate::Error;
+use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::{VaultFlavour, VaultKey};
+use crate::kms::answer::Answer;
+
+/// In place of the type of the key to create: with the permission to, the engine would create a key that is missing, which is then most
+/// often a misspelled one. It looks at the type in that case alone, and refuses one that it doesn't know.
+pub const NO_TYPE: &str = "none-the-key-must-exist";
+/// How an answer with the status 500 begins that is about what was sent: it would be the same each time.
+const LASTING: &str = "failed to RSA";
 
 /// One operation that was refused.
-pub(super) struct Refusal<'a> {
+pub struct Refusal<'a> {
     /// The key's URI.
     pub key: &'a str,
     pub name: &'a VaultKey,
@@ -19,7 +26,7 @@ pub(super) struct Refusal<'a> {
 }
 
 /// The command line program of a product, for hints.
-pub(super) fn program(flavour: VaultFlavour) -> &'static str {
+pub fn program(flavour: VaultFlavour) -> &'static str {
     match flavour {
         VaultFlavour::HashiVault => "vault",
         VaultFlavour::OpenBao => "bao",
@@ -27,12 +34,12 @@ pub(super) fn program(flavour: VaultFlavour) -> &'static str {
 }
 
 /// The status, and its name in place of the code that Vault's errors don't have.
-pub(super) fn status(answer: &Answer) -> (u16, String) {
+pub fn status(answer: &Answer) -> (u16, String) {
     (answer.status.as_u16(), answer.status.canonical_reason().unwrap_or("error").to_owned())
 }
 
 /// The server can't serve now.
-pub(super) fn busy(key: &str, answer: &Answer, message: &str) -> Error {
+pub fn busy(key: &str, answer: &Answer, message: &str) -> Error {
     let sealed = if message.contains("sealed") { " (`vault operator unseal` or `bao operator unseal` opens it)" } else { "" };
     Error::Busy { key: key.to_owned(), status: answer.status.as_u16(), message: format!("{message}{sealed}") }
 }
@@ -95,5 +102,39 @@ impl Refusal<'_> {
              {} write {mount}/keys/{key}/config min_decryption_version={version}",
             program(*flavour)
         )
+    }
+}
+
+/// Whether the server says that it can't serve now. 412: a standby that hasn't caught up yet.
+pub fn is_busy(answer: &Answer) -> bool {
+    let lasting = answer.status == StatusCode::INTERNAL_SERVER_ERROR && errors(&answer.body).contains(LASTING);
+    answer.status == StatusCode::PRECONDITION_FAILED || (answer.is_busy() && !lasting)
+}
+
+/// The texts of `{"errors":[…]}`, as one line.
+pub fn errors(body: &[u8]) -> String {
+    let object = Object::parse(body).unwrap_or_default();
+    let list = object.get("errors").and_then(Value::elements).unwrap_or_default();
+    let texts: Vec<_> = list.iter().filter_map(|value| string(value)).map(|text| flat(&text)).filter(|text| !text.is_empty()).collect();
+    printable(&texts.join("; "), MAX_OUTSIDE_TEXT)
+}
+
+/// Go's lists of errors (`1 error occurred:` and an item on each line) as their items.
+fn flat(text: &str) -> String {
+    let lines = text.lines().map(|line| line.trim().trim_start_matches("* ")).filter(|line| !line.is_empty());
+    lines.filter(|line| !line.ends_with("occurred:")).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_one_line_without_the_frame_that_go_puts_around_them() {
+        let list = r#"{"errors":["1 error occurred:\n\t* permission denied\n\n","again\u001b[2J", 7, ""]}"#;
+        assert_eq!(errors(list.as_bytes()), "permission denied; again [2J");
+        for other in ["", "<html>", "[]", r#"{"errors":null}"#, r#"{"errors":{}}"#, r#"{"errors":[]}"#] {
+            assert_eq!(errors(other.as_bytes()), "", "{other}");
+        }
     }
 }

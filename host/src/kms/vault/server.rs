@@ -2,16 +2,16 @@
 
 use std::time::Instant;
 
-use ocicrypt_kms_protocol::json::{Object, Value, string};
+use ocicrypt_kms_protocol::json::{Object, string};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, Url};
 use zeroize::Zeroizing;
 
 use super::super::http::{Answer, Call, Http, below};
 use super::credentials::Token;
+use super::refusal::is_busy;
 use super::settings::{Settings, variable_name};
 use crate::Error;
-use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::VaultFlavour;
 use crate::kms::request_id;
 
@@ -19,9 +19,6 @@ const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 /// Asked for by agents that are configured against requests which a browser or another server was led to make.
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
-/// How an answer with the status 500 begins that is about what was sent: it would be the same each time.
-const LASTING: &str = "failed to RSA";
-
 pub(super) struct Server {
     http: Http,
     flavour: VaultFlavour,
@@ -95,39 +92,5 @@ impl Server {
             false => "",
         };
         Error::Unavailable { key, reason: format!("{reason}{refused}{advice}") }
-    }
-}
-
-/// Whether the server says that it can't serve now. 412: a standby that hasn't caught up yet.
-pub(super) fn is_busy(answer: &Answer) -> bool {
-    let lasting = answer.status == StatusCode::INTERNAL_SERVER_ERROR && errors(&answer.body).contains(LASTING);
-    answer.status == StatusCode::PRECONDITION_FAILED || (answer.is_busy() && !lasting)
-}
-
-/// The texts of `{"errors":[…]}`, as one line.
-pub(super) fn errors(body: &[u8]) -> String {
-    let object = Object::parse(body).unwrap_or_default();
-    let list = object.get("errors").and_then(Value::elements).unwrap_or_default();
-    let texts: Vec<_> = list.iter().filter_map(|value| string(value)).map(|text| flat(&text)).filter(|text| !text.is_empty()).collect();
-    printable(&texts.join("; "), MAX_OUTSIDE_TEXT)
-}
-
-/// Go's lists of errors (`1 error occurred:` and an item on each line) as their items.
-fn flat(text: &str) -> String {
-    let lines = text.lines().map(|line| line.trim().trim_start_matches("* ")).filter(|line| !line.is_empty());
-    lines.filter(|line| !line.ends_with("occurred:")).collect::<Vec<_>>().join("; ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_are_one_line_without_the_frame_that_go_puts_around_them() {
-        let list = r#"{"errors":["1 error occurred:\n\t* permission denied\n\n","again\u001b[2J", 7, ""]}"#;
-        assert_eq!(errors(list.as_bytes()), "permission denied; again [2J");
-        for other in ["", "<html>", "[]", r#"{"errors":null}"#, r#"{"errors":{}}"#, r#"{"errors":[]}"#] {
-            assert_eq!(errors(other.as_bytes()), "", "{other}");
-        }
     }
 }
