@@ -51,6 +51,7 @@ bench: build
 	bench/startup $(TARGET)/release/ocicrypt-kms
 	bench/exchange
 	bench/server $(TARGET)/release/ocicrypt-kms
+	bench/controls $(TARGET)/release/ocicrypt-kms
 
 # How much faster a program starts that has local keys and no KMS: the ratio `other / ocicrypt-kms`.
 bench-local: build

@@ -433,7 +433,9 @@ impl Builder {
             (Some(keys), _) if self.for_clients => Ok(parse(keys)?.for_all()),
             (None, Some(key)) if self.for_clients => Ok(parse(std::slice::from_ref(key))?.for_all()),
             (None, None) if self.for_clients => {
-                Err(wrong("a server lends only the keys that are listed, and none are; add `keys = [\"local://*\"]` or the like, or `policy = \"FILE\"`, to the configuration, or give --kmsURI".into()))
+                let reason = "a server lends only the keys that are listed, and none are; add `keys = [\"local://*\"]` or the like, or \
+                              `policy = \"FILE\"`, to the configuration, or give --kmsURI";
+                Err(wrong(reason.into()))
             }
             (Some(keys), _) => parse(keys),
             (None, _) => Ok(KeyList::default()),

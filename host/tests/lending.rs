@@ -361,6 +361,44 @@ fn listing_packets_opens_no_key() {
     assert_eq!(error.kind(), ErrorKind::Component, "{error}");
 }
 
+/// Each trick, and of the record that there is of it the event and the outcome.
+const ON_RECORD: &[(&str, &str, &str)] = &[
+    ("open for the other usage", "open", "denied"),
+    ("use twice", "use", "denied"),
+    ("use the other methods", "use", "invalid-input"),
+    ("wrap keys of other lengths", "use", "invalid-input"),
+    ("open often", "open", "denied"),
+    ("open badly, then well", "open", "denied"),
+    ("other context", "open", "denied"),
+    ("leak through a key URI", "open", "denied"),
+    ("path tricks", "open", "invalid-input"),
+    ("injections", "open", "invalid-input"),
+    ("giant key URI", "open", "invalid-input"),
+    ("claim denied", "exchange", "component"),
+    ("claim a status", "exchange", "component"),
+    ("claim with escapes", "exchange", "invalid-input"),
+    ("answer twice", "exchange", "component"),
+    ("forge a handle", "exchange", "component"),
+    ("loop", "exchange", "component"),
+    ("loop over calls", "exchange", "component"),
+    ("open for ever", "exchange", "component"),
+    ("memory bomb", "exchange", "component"),
+    ("recursion", "exchange", "component"),
+    ("giant answer", "exchange", "component"),
+    ("much randomness", "exchange", "component"),
+    ("panic", "exchange", "component"),
+];
+
+#[test]
+fn every_trick_is_on_record() {
+    for (trick, event, outcome) in ON_RECORD {
+        let text = on_record(trick);
+        let has = |line: &str| line.contains(&format!("\"event\":\"{event}\"")) && line.contains(&format!("\"outcome\":\"{outcome}\""));
+        assert!(text.lines().any(has), "{trick}: {text}");
+        assert!(text.is_ascii() && !text.contains('\u{1b}') && !text.contains("bdhUK2c778nW"), "{trick}: {text}");
+    }
+}
+
 /// What is on record of an exchange that wraps for `local://a` while the component plays this trick.
 fn on_record(trick: &str) -> String {
     let folder = tempfile::tempdir().unwrap();

@@ -70,15 +70,8 @@ const NEVER: &[i64] = &[
 ];
 
 /// Nor does this program alone need these.
-const ALONE: &[i64] = &[
-    libc::SYS_chroot,
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_keyctl,
-    libc::SYS_request_key,
-    libc::SYS_setns,
-    libc::SYS_unshare,
-];
+const ALONE: &[i64] =
+    &[libc::SYS_chroot, libc::SYS_execve, libc::SYS_execveat, libc::SYS_keyctl, libc::SYS_request_key, libc::SYS_setns, libc::SYS_unshare];
 
 /// Gives up what isn't needed. Only below `writable`, where the audit log is, can anything still be written.
 pub(super) fn harden(needs: Needs, writable: &[PathBuf]) {

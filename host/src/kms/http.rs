@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, StatusCode, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, Url};
 use zeroize::Zeroizing;
 
 pub use super::answer::Answer;

@@ -134,9 +134,9 @@ impl Host {
             return Err(GuestError::InvalidInput("the header's `alg` or `enc` is not the key's".into()));
         }
         let kid = member("kid");
-        let selected = self.versions.iter().filter(|(name, _)| kid.as_ref().is_none_or(|kid| kid == name));
+        let mut selected = self.versions.iter().filter(|(name, _)| kid.as_ref().is_none_or(|kid| kid == name));
         let mut cek = vec![0; 32];
-        let unwrapped = selected.map(|(_, key)| key.unwrap_key(encrypted_key, &mut cek).is_ok()).any(|unwrapped| unwrapped);
+        let unwrapped = selected.any(|(_, key)| key.unwrap_key(encrypted_key, &mut cek).is_ok());
         if unwrapped { Ok(cek) } else { Err(GuestError::Corrupt("the packet does not verify with this key".into())) }
     }
 }

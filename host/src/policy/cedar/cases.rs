@@ -1,8 +1,9 @@
 //! Requests in words, and tables of what should come of them: how a policy is tested.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use jiff::Timestamp;
 use ocicrypt_kms_protocol::Operation;
 use serde::{Deserialize, Deserializer};
 
@@ -183,11 +184,8 @@ fn origin(name: &str) -> Result<Origin, String> {
 }
 
 fn time(text: &str) -> Result<SystemTime, String> {
-    let time = chrono::DateTime::parse_from_rfc3339(text).map_err(|error| format!("the time `{text}` is not RFC 3339: {error}"))?;
-    let since = Duration::from_millis(time.timestamp_millis().unsigned_abs());
-    let time =
-        if time.timestamp_millis() < 0 { SystemTime::UNIX_EPOCH.checked_sub(since) } else { SystemTime::UNIX_EPOCH.checked_add(since) };
-    time.ok_or_else(|| format!("the time `{text}` is out of range"))
+    let time = text.parse::<Timestamp>().map_err(|error| format!("the time `{text}` is not RFC 3339: {error}"))?;
+    SystemTime::try_from(time).map_err(|error| format!("the time `{text}` is out of range: {error}"))
 }
 
 fn caller(names: &[String]) -> Result<Caller, String> {

@@ -89,7 +89,7 @@ mod tests {
             format!("when {{ resource.component == \"{A}\" }}"),
             format!("when {{ context.component like \"{A}\" }}"),
             format!("when {{ [\"{A}\", context.provider].contains(context.component) }}"),
-            format!("when {{ context.component == context.component }}"),
+            "when { context.component == context.component }".to_owned(),
             format!("when {{ context.component == \"{}\" }}", A.to_uppercase()),
             format!("when {{ context.component == \"sha256:{A}\" }}"),
         ] {

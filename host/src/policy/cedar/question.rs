@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use cedar_policy::{Context, Entities, RestrictedExpression, Schema};
-use chrono::{DateTime, SecondsFormat};
+use jiff::Timestamp;
 
 use super::entities::{action, key_uid, principal, resource};
 use crate::policy::Request;
@@ -52,11 +52,7 @@ fn context(asked: &Request<'_>) -> Result<Vec<(String, RestrictedExpression)>, S
 
 /// A time as Cedar's `datetime` reads it: RFC 3339 with milliseconds, in UTC.
 fn written(time: SystemTime) -> Option<String> {
-    let milliseconds = match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_millis()).ok()?,
-        Err(before) => -i64::try_from(before.duration().as_millis()).ok()?,
-    };
-    Some(DateTime::from_timestamp_millis(milliseconds)?.to_rfc3339_opts(SecondsFormat::Millis, true))
+    Timestamp::try_from(time).ok().map(|time| format!("{time:.3}"))
 }
 
 impl fmt::Display for Question {

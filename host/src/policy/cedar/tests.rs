@@ -278,7 +278,8 @@ fn what_holds_for_each_name_of_a_key_can_be_forbidden_without_a_warning() {
 #[test]
 fn a_rule_as_deep_as_it_may_be_is_read_and_a_deeper_one_is_refused() {
     let parse = |inner: String| CedarPolicy::parse(&format!("permit (principal, action, resource) when {{ {inner} }};"));
-    let deep: [(fn(usize) -> String, usize); 5] = [
+    type Deep = fn(usize) -> String;
+    let deep: [(Deep, usize); 5] = [
         (|depth| format!("{}true{}", "(".repeat(depth), ")".repeat(depth)), 63),
         (|depth| format!("{}[\"a\"].contains(\"a\"){} == [true]", "[".repeat(depth), "]".repeat(depth)), 61),
         (|depth| format!("{}true", "true && ".repeat(depth)), 495),

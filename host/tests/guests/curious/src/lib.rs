@@ -59,6 +59,10 @@ fn look(place: &str) -> String {
             monotonic_clock::subscribe_duration(u64::MAX).block();
             "slept".into()
         }
+        "memory" => format!("{} bytes", std::hint::black_box(vec![1_u8; 8 << 20]).len()),
+        "an end" => loop {
+            std::hint::black_box(0);
+        },
         "the end of the process" => {
             exit::exit(Ok(()));
             "still here".into()

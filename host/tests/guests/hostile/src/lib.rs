@@ -29,8 +29,11 @@ impl Guest for Hostile {
     }
 }
 
-/// `said` as an annotation, or as opts data with a `symkey`.
+/// `said` as an annotation, or as opts data with a `symkey`; after a `=` as opts data, after a `!` as the answer, as it is.
 fn answer(unwrap: bool, said: &[u8]) -> Vec<u8> {
+    if let Some(answer) = said.strip_prefix(b"!") {
+        return answer.to_vec();
+    }
     let numbers = |bytes: &[u8]| bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
     match unwrap {
         false => format!(r#"{{"keywrapresults":{{"annotation":[{}]}}}}"#, numbers(said)),
@@ -160,7 +163,7 @@ fn trick(trick: &str, key: &str, usage: Usage, message: &[u8]) -> Result<Vec<u8>
             let second = Key::open(key, usage).and_then(|key| key.encrypt(message));
             format!("{wrapped} {:?}", second.err())
         }
-        "answer twice" => return Ok(br#"{"keywrapresults":{"annotation":"YQ=="},"keywrapresults":{"annotation":"Yg=="}}"#.to_vec()),
+        "answer twice" => return Ok(br#"!{"keywrapresults":{"annotation":"YQ=="},"keywrapresults":{"annotation":"Yg=="}}"#.to_vec()),
         "opts data twice" => return Ok(br#"={"symkey":"a","symkey":"b"}"#.to_vec()),
         "giant key URI" => format!("{:?}", Key::open(&"local://".repeat(1 << 20), usage).err()),
         "giant error" => return Err(Error::Corrupt("x".repeat(32 << 20))),
