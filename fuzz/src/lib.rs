@@ -47,5 +47,9 @@ pub mod kms {
     }
 }
 
+/// Whose a file is.
+#[path = "../../host/src/permissions.rs"]
+pub mod permissions;
+
 // Where these modules look for it.
 pub use error::Error;
