@@ -1,6 +1,8 @@
 //! The hosts of `example/hosts` run the component file that this program has built in, and interoperate with it: what one wraps, the others
 //! unwrap. And they hold what `docs/wit.md` asks of a host, which a hostile component tries.
 
+#[path = "support/guest.rs"]
+mod guest;
 #[path = "support/home.rs"]
 mod home;
 #[path = "support/messages.rs"]
@@ -117,11 +119,7 @@ fn ended(output: &std::process::Output) -> Result<Vec<u8>, String> {
 /// The component of `host/tests/lending.rs` that tries to break a host's rules.
 fn hostile() -> &'static [u8] {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-    COMPONENT.get_or_init(|| {
-        let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/hostile");
-        let target = ocicrypt_kms_guest_build::shared_target_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));
-        ocicrypt_kms_guest_build::build(&guest, &target).unwrap()
-    })
+    COMPONENT.get_or_init(|| guest::component("hostile"))
 }
 
 #[test]

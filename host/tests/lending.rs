@@ -1,9 +1,10 @@
 //! What the host enforces whatever the guest does: a hostile component tries each trick, and a named mechanism stops it.
 
+#[path = "support/guest.rs"]
+mod guest;
 #[path = "support/messages.rs"]
 mod messages;
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,8 @@ const GCP_KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
 /// The hostile component, built and compiled once.
 fn hostile() -> Arc<Sandbox> {
     static SANDBOX: OnceLock<Arc<Sandbox>> = OnceLock::new();
-    let build = || {
-        let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/hostile");
-        let target = ocicrypt_kms_guest_build::shared_target_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));
-        let component = ocicrypt_kms_guest_build::build(&guest, &target).unwrap();
-        Arc::new(Sandbox::compile(&component, Instances::Pooled(8)).unwrap())
-    };
-    SANDBOX.get_or_init(build).clone()
+    let compile = || Arc::new(Sandbox::compile(&guest::component("hostile"), Instances::Pooled(8)).unwrap());
+    SANDBOX.get_or_init(compile).clone()
 }
 
 /// A host with the keys `local://a` and `local://b` and the Cloud KMS key `GCP_KEY`, whose component plays `trick` with `key`.

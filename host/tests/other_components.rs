@@ -1,11 +1,12 @@
 //! Components that aren't built in: which ones run, with what digest, and what WASI gives them.
 
+#[path = "support/guest.rs"]
+mod guest;
 #[path = "support/messages.rs"]
 mod messages;
 #[path = "support/program.rs"]
 mod program;
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -19,11 +20,7 @@ use program::{Program, answer, refusal};
 /// A component with WASI.
 fn curious() -> &'static [u8] {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-    COMPONENT.get_or_init(|| {
-        let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/curious");
-        let target = ocicrypt_kms_guest_build::shared_target_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));
-        ocicrypt_kms_guest_build::build(&guest, &target).unwrap()
-    })
+    COMPONENT.get_or_init(|| guest::component("curious"))
 }
 
 fn digest() -> Digest {

@@ -1,8 +1,7 @@
 //! The log's file: records appended to one chain by many processes at once.
 //!
 //! The file is only ever appended to, so that it can have the attribute "append only" (`chattr +a`). Whoever appends holds its lock;
-//! whoever finds that
-//! its name is another file's by then begins anew.
+//! whoever finds that its name is another file's by then begins anew.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Access, OFlags};
 
 use super::record::{self, Entry, Event, Flaw, Position, Torn};
+use crate::config;
 use crate::digest::Digest;
 
 /// The longest wait between two looks at a lock that somebody else has.
@@ -202,7 +202,7 @@ impl Chain {
 
 /// Whether a record could be appended, as far as can be told without a try: for saying no before a service is called.
 pub(super) fn ready(path: &Path) -> Result<(), Reason> {
-    let folder = folder(path);
+    let folder = config::Audit::folder_of(path);
     let (place, access) =
         if path.exists() { (path, Access::WRITE_OK | Access::READ_OK) } else { (folder, Access::WRITE_OK | Access::EXEC_OK) };
     rustix::fs::access(place, access).map_err(|error| error.to_string())?;
@@ -221,7 +221,7 @@ pub(super) fn rotated(path: &Path) -> std::io::Result<Vec<(u64, PathBuf)>> {
         (digits.len() >= DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
     };
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder(path))? {
+    for entry in std::fs::read_dir(config::Audit::folder_of(path))? {
         let path = entry?.path();
         files.extend(number(&file_name(&path)).map(|number: u64| (number, path)));
     }
@@ -318,13 +318,9 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// A new name is on the disk when its folder is.
 fn sync_folder(path: &Path) -> Result<(), Reason> {
-    File::open(folder(path))
+    File::open(config::Audit::folder_of(path))
         .and_then(|folder| folder.sync_all())
         .map_err(|error| format!("its folder can't be brought to the disk: {error}"))
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn file_name(path: &Path) -> String {

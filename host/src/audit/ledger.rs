@@ -1,8 +1,8 @@
 //! The ledger of one exchange: what is written down of it, and when.
 //!
 //! The record of an unwrapped key is on the disk before the guest gets the key. All else is kept until the exchange ends, and is on the
-//! disk before its
-//! answer leaves: only then is it known which annotation a wrap made. An exchange that is given up writes what is known when it is dropped.
+//! disk before its answer leaves: only then is it known which annotation a wrap made. An exchange that is given up writes what is known
+//! when it is dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,8 +27,7 @@ const MAX_RULES: usize = 32;
 /// How long a record may take at least, also after the exchange's deadline.
 const GRACE: Duration = Duration::from_millis(500);
 /// The most failures about keys that are written down of one exchange: all within the budget, and that it was spent. A component that
-/// goes on
-/// must not fill the disk.
+/// goes on must not fill the disk.
 const MAX_FAILURES: u32 = MAX_OPENS + MAX_USES + 1;
 /// What is written down of a key that nobody named, in place of what the component called it: that may hold anything, opts data too.
 const NOT_NAMED: &str = "the component asked for what this exchange is not about, or more than it may";

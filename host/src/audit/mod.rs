@@ -1,8 +1,7 @@
 //! The audit log: what was done with which key, in a form that can be checked later.
 //!
 //! An [`Audit`] appends records to a file, where each is chained to the one before by its hash, and hands them to further [`Sink`]s. A
-//! key is
-//! released only when the record of it is on the disk. `docs/audit-log.md` describes the format, and what it proves.
+//! key is released only when the record of it is on the disk. `docs/audit-log.md` describes the format, and what it proves.
 
 mod chain;
 mod checkpoint;

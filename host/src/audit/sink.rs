@@ -24,8 +24,7 @@ pub trait Sink: Send + Sync {
     fn name(&self) -> &str;
 
     /// Takes one record, or one checkpoint: a line of JSON without its end. Called by one thread at a time, in the order of the chain;
-    /// it should
-    /// not wait longer than until the deadline.
+    /// it should not wait longer than until the deadline.
     ///
     /// # Errors
     /// A sentence that says why the line isn't kept. No key is released then.

@@ -1,6 +1,6 @@
 //! The section `[audit]`. What it means is in `docs/audit-log.md`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -59,11 +59,12 @@ impl Audit {
     /// The folders that the log's files are in.
     #[must_use]
     pub fn folders(&self) -> Vec<PathBuf> {
-        let folder = |file: &PathBuf| match file.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        self.file.iter().chain(&self.checkpoint_file).map(folder).collect()
+        self.file.iter().chain(&self.checkpoint_file).map(|file| Self::folder_of(file).to_owned()).collect()
+    }
+
+    /// The folder that a file is in, also if its path is a name alone.
+    pub(crate) fn folder_of(file: &Path) -> &Path {
+        file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
     /// The file of the key, the file of the checkpoints, and after how many records one is made.
