@@ -5,6 +5,7 @@
 //! what the caller is told: a guest's word about a denial or a KMS counts for nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
@@ -15,13 +16,14 @@ use zeroize::Zeroizing;
 
 use crate::audit::{Audit, Decided, Ledger};
 use crate::caller::Caller;
+use crate::count::{self, Counted};
 use crate::digest::Digest;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::exchange::Exchange;
-use crate::key_uri::{Addresses, Algorithm, KeyUri, Service};
+use crate::key_uri::{Addresses, Algorithm, KeyUri};
 use crate::kms::{Header, MAX_CIPHERTEXT, MAX_PLAINTEXT, OpenKey, Services, WrappedKey, request_id};
 use crate::policy::{Denial, Origin, Policy, Request};
-use crate::{Error, ErrorKind, count};
+use crate::{Error, ErrorKind};
 
 /// The most keys that one exchange may try to open, failures counted.
 pub const MAX_OPENS: u32 = 16;
@@ -65,7 +67,10 @@ pub struct Lending {
     opened: Vec<KeyUri>,
     decided: Decided,
     ledger: Ledger,
+    counted: Counted,
     use_began: Instant,
+    /// By which its keys are told from those of others: an embedding program may have several in one place.
+    number: u64,
 }
 
 /// A failed open or use, with the URI that the guest asked for, in canonical form where it has one.
@@ -79,6 +84,8 @@ pub struct LentKey {
     uri: KeyUri,
     key: OpenKey,
     spent: bool,
+    /// The exchange that it was lent for.
+    lending: u64,
     /// Under which the ledger has it.
     number: usize,
 }
@@ -98,19 +105,35 @@ impl LentKey {
 }
 
 impl Lending {
-    pub(crate) fn new(lender: Arc<Lender>, exchange: Exchange, caller: Caller, deadline: Instant, ledger: Ledger) -> Self {
-        let policy = lender.policy.current().unwrap_or_else(|| lender.policy.clone());
-        let (failures, opened, decided, use_began) = (Vec::new(), Vec::new(), Decided::default(), Instant::now());
-        Self { lender, policy, exchange, caller, deadline, opens: 0, uses: 0, failures, opened, decided, ledger, use_began }
+    pub(crate) fn new(
+        lender: Arc<Lender>,
+        exchange: Exchange,
+        caller: Caller,
+        deadline: Instant,
+        ledger: Ledger,
+        counted: Counted,
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            policy: lender.policy.current().unwrap_or_else(|| lender.policy.clone()),
+            lender,
+            exchange,
+            caller,
+            deadline,
+            opens: 0,
+            uses: 0,
+            failures: Vec::new(),
+            opened: Vec::new(),
+            decided: Decided::default(),
+            ledger,
+            counted,
+            use_began: Instant::now(),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
-    pub(crate) fn exchange(&self) -> &Exchange {
-        &self.exchange
-    }
-
-    /// The service of the key that was opened last.
-    pub(crate) fn service(&self) -> Option<Service> {
-        self.last_key().map(KeyUri::service)
+    pub(crate) fn operation(&self) -> Operation {
+        self.exchange.operation
     }
 
     /// The key that was opened last.
@@ -119,11 +142,13 @@ impl Lending {
     }
 
     /// Writes down how the exchange ended. Its answer is given out only if that is on record.
-    pub(crate) async fn conclude(&mut self, outcome: Result<Answer, Error>, elapsed: Duration) -> Result<Answer, Error> {
-        let operation = self.exchange.operation;
+    pub(crate) async fn conclude(mut self, outcome: Result<Answer, Error>) -> Result<Answer, Error> {
+        let (operation, elapsed) = (self.exchange.operation, self.counted.elapsed());
         let wrapped = |answer: &Answer| (operation == Operation::Wrap).then(|| Digest::of(&answer.result));
         let outcome = self.ledger.conclude(outcome, wrapped).await;
         self.log(&outcome, elapsed);
+        let service = self.last_key().map(KeyUri::service);
+        self.counted.finish(service, &outcome);
         outcome
     }
 
@@ -176,7 +201,7 @@ impl Lending {
         let key = self.lender.services.open(&uri, operation, self.deadline).await?;
         self.opened.push(uri.clone());
         let number = self.ledger.lent(uri.canonical(), std::mem::take(&mut self.decided));
-        Ok(LentKey { uri, key, spent: false, number })
+        Ok(LentKey { uri, key, spent: false, lending: self.number, number })
     }
 
     /// Asks the policy, and keeps what it decided by.
@@ -266,6 +291,11 @@ impl Lending {
     fn begin(&mut self, key: &LentKey, operation: Operation) -> Result<(), Error> {
         self.uses += 1;
         self.use_began = Instant::now();
+        if key.lending != self.number {
+            let error = self.budget(&key.uri, "it was lent in another exchange".into());
+            self.ledger.refused(key.uri.canonical(), Decided::default(), self.use_began, &error);
+            return Err(error);
+        }
         self.ledger.begin(key.number);
         // What was asked before, such as a token, is another request.
         request_id::take();

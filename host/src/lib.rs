@@ -4,13 +4,64 @@
 //! wraps it with a key in a key management service (KMS). In this one, the protocol and annotation logic runs as a sandboxed WebAssembly
 //! component; the native host lends it single keys for single uses, after asking a policy, and holds all credentials.
 //!
-//! [`KeyProvider`] is the whole of it behind one method, [`KeyProvider::exchange`]. Below it, in the order in which one calls
-//! the next:
+//! It can be embedded at two levels.
 //!
-//! - [`component`] says which component that is, [`sandbox`] runs it, one fresh instance per exchange;
+//! # A provider
+//!
+//! [`KeyProvider`] is all of it: [`wrap`](KeyProvider::wrap) and [`unwrap`](KeyProvider::unwrap), or a message of the protocol in and its
+//! answer out ([`exchange`](KeyProvider::exchange)).
+//!
+//! ```
+//! # #[cfg(feature = "local")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
+//! use ocicrypt_kms::{Config, KeyProvider};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let keystore = folder.path().join("keys");
+//! Keystore::new(keystore.clone()).create("team", Existing::Refuse, &Jwk::generate_symmetric()?)?;
+//! let config = Config { keystore: Some(keystore), ..Config::default() };
+//! let provider = KeyProvider::builder(config).build()?;
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! let opts_data = br#"{"symkey":"bdhUK2c778nWUudQgCwFW9gxjaZSsSyk7bH6vWJY7Zk="}"#;
+//! let annotation = provider.wrap(opts_data, &["local://team"]).await?;
+//! assert_eq!(provider.unwrap(&annotation, &["local://team"]).await?.as_slice(), opts_data);
+//! # Ok(())
+//! # })
+//! # }
+//! # #[cfg(not(feature = "local"))]
+//! # fn main() {}
+//! ```
+//!
+//! What a [`Builder`] is given takes the place of what it would make, or is added to it: services, and so the keystore
+//! ([`kms::KeyService`]), the policy ([`policy::Policy`]), who gets audit records ([`audit::Sink`]), the component. The configuration
+//! ([`Config`]) is a value; [`Config::load`] reads it where the program `ocicrypt-kms` does.
+//!
+//! # A host with its own engine
+//!
+//! A program that has an engine, a linker and stores already, with settings and data of its own, links the component there:
+//! [`embedding::add_to_linker`], with an [`embedding::Host`] that begins each exchange. [`embedding`] is such a program in a page, and says
+//! what is that program's own job then.
+//!
+//! # The parts
+//!
+//! Below these two, in the order in which one calls the next:
+//!
+//! - [`component`] says which component is run, [`sandbox`] runs it, one fresh instance per exchange;
 //! - [`lending`] stands between a guest and a key: budget, policy, record;
 //! - [`audit`] writes down what was done;
 //! - [`kms`] holds the services, [`policy`] decides, [`key_uri`] reads key URIs.
+//!
+//! # What there is one of in a process
+//!
+//! Belongs to the program. The library logs by [`tracing`] and counts by [`metrics`], and installs neither a subscriber nor a recorder; no
+//! panic hook, no allocator, no TLS provider for the process, no handler of signals that are sent. `server::Metrics::install` (feature
+//! `server`) takes the recorder's place for who calls it. Two things come with use:
+//!
+//! - wasmtime catches faults of guests (`SIGSEGV`, `SIGILL`, `SIGFPE`, `SIGBUS`), and hands on those that aren't a guest's;
+//! - a provider runs a thread that interrupts guests which compute too long, from its first exchange on; an audit log one that writes it.
+//!
+//! The program `ocicrypt-kms` does more: freed memory is zeroed, there are no core dumps. An embedder who wants that does it, too.
 //!
 //! # Features
 //!
@@ -23,10 +74,15 @@
 //! | `vault` (default) | the transit engine of HashiCorp Vault and OpenBao |
 //! | `aws` (default) | AWS KMS |
 //! | `azure` (default) | Azure Key Vault and Managed HSM |
-//! | `cedar` (default) | [`policy::cedar`]: policies in files |
-//! | `server` (default) | [`server`]: gRPC and ttrpc |
-//! | `hardening` (default) | the program gives up rights of its process that an exchange doesn't need |
-//! | `compile` | run other components than the one that was compiled at build time |
+//! | `http` | what services that are reached by HTTP share; comes with them |
+//! | `cedar` (default) | `policy::cedar`: policies in files |
+//! | `server` (default) | `server`: gRPC and ttrpc |
+//! | `opentelemetry` | the server continues its clients' traces, and the program sends them by OTLP |
+//! | `hardening` (default) | the program gives up rights of its process that an exchange doesn't need; nothing in the library |
+//! | `compile` | run other components than the one that was compiled at build time; brings a compiler and WASI |
+//!
+//! Who wants a library with one service: `default-features = false, features = ["aws"]`. Without any of them, only keys of an
+//! embedder's own services are there.
 #![deny(unsafe_code)]
 
 pub mod audit;
@@ -35,6 +91,7 @@ pub mod component;
 pub mod config;
 mod count;
 pub mod digest;
+pub mod embedding;
 pub mod error;
 mod exchange;
 #[cfg(any(feature = "cedar", feature = "server"))]
@@ -52,8 +109,9 @@ mod text_file;
 
 pub use config::{Config, Environment};
 pub use digest::Digest;
+pub use embedding::{Call, PacketInfo};
 pub use error::{Error, ErrorKind};
 pub use exchange::DEFAULT_NAME;
 pub use ocicrypt_kms_protocol as protocol;
-pub use provider::{Builder, Call, KeyProvider};
-pub use sandbox::{Instances, PacketInfo};
+pub use provider::{Builder, KeyProvider};
+pub use sandbox::Instances;

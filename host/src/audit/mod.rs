@@ -68,12 +68,13 @@ impl Audit {
         Self { file: settings.file.clone(), writer: Writer::new(settings) }
     }
 
-    /// What a configuration says; `None` if it names neither a file nor a sink.
+    /// What a configuration says, and further sinks; `None` if there is neither a file nor a sink.
     ///
     /// # Errors
     /// If a setting is wrong.
-    pub fn of(config: &config::Audit, standard_output_is_free: bool) -> Result<Option<Self>, Error> {
-        let sinks = config.sinks.iter().map(|sink| sink::built_in(*sink, standard_output_is_free)).collect::<Result<Vec<_>, _>>()?;
+    pub fn of(config: &config::Audit, standard_output_is_free: bool, further: Vec<Arc<dyn Sink>>) -> Result<Option<Self>, Error> {
+        let named = config.sinks.iter().map(|sink| sink::built_in(*sink, standard_output_is_free));
+        let sinks = named.chain(further.into_iter().map(Ok)).collect::<Result<Vec<_>, _>>()?;
         if config.file.is_none() && sinks.is_empty() {
             return Ok(None);
         }

@@ -18,7 +18,39 @@ const PROGRAM: &str = "ocicrypt-kms";
 /// RFC 5424 section 6.2.1: facility 13 (log audit), severity 6 (informational).
 const PRIORITY: u32 = 13 * 8 + 6;
 
-/// Takes records.
+/// Takes records, beside the file or in its place.
+///
+/// [`Builder::audit_sink`](crate::Builder::audit_sink) adds one to what the configuration names; who writes the log without a
+/// configuration, or shares it among providers, has them in [`Settings::sinks`](super::Settings::sinks).
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::mpsc::{Sender, channel};
+/// use std::time::Instant;
+///
+/// use ocicrypt_kms::audit::Sink;
+/// use ocicrypt_kms::{Config, KeyProvider};
+///
+/// struct Queue(Sender<String>);
+///
+/// impl Sink for Queue {
+///     fn name(&self) -> &str {
+///         "the queue"
+///     }
+///
+///     fn take(&self, line: &str, _: Instant) -> Result<(), String> {
+///         self.0.send(line.to_owned()).map_err(|error| error.to_string())
+///     }
+/// }
+///
+/// let (sender, records) = channel();
+/// let provider = KeyProvider::builder(Config::default()).audit_sink(Arc::new(Queue(sender))).build()?;
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// provider.wrap(b"{}", &["local://no-such-key"]).await.unwrap_err();
+/// # });
+/// assert!(records.recv()?.contains(r#""key":"local://no-such-key""#));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Sink: Send + Sync {
     /// Its name, for errors.
     fn name(&self) -> &str;

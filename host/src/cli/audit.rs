@@ -93,7 +93,7 @@ impl Command {
 
 /// The configured log, to write to.
 fn log(config: &Config) -> Result<Audit, Error> {
-    Audit::of(&config.audit, true)?.ok_or_else(not_configured)
+    Audit::of(&config.audit, true, Vec::new())?.ok_or_else(not_configured)
 }
 
 fn not_configured() -> Error {

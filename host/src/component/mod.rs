@@ -43,24 +43,34 @@ pub(crate) struct Choice<'a> {
 impl Choice<'_> {
     /// The sandbox of the component that was chosen.
     pub fn sandbox(mut self) -> Result<Sandbox, Error> {
-        let chosen = match (self.bytes.take(), &self.settings.file) {
-            (Some(bytes), _) => Chosen::new("the component".into(), bytes),
-            (None, Some(file)) => Chosen::new(file.display().to_string(), read(file)?),
-            (None, None) => return self.built_in(),
-        };
-        chosen.check(self.settings.sha256, self.policy)?;
-        match chosen.digest == Sandbox::built_in_digest() {
-            true => Sandbox::built_in(self.instances),
-            false => self.compiled(&chosen),
+        match self.chosen()? {
+            Some(chosen) if chosen.digest != Sandbox::built_in_digest() => self.compiled(&chosen),
+            _ => Sandbox::built_in(self.instances),
         }
     }
 
+    /// The digest of the component that was chosen.
+    pub fn digest(mut self) -> Result<Digest, Error> {
+        Ok(self.chosen()?.map_or_else(Sandbox::built_in_digest, |chosen| chosen.digest))
+    }
+
+    /// The component that was chosen, if somebody has promised it; `None` is the built-in one.
+    fn chosen(&mut self) -> Result<Option<Chosen>, Error> {
+        let chosen = match (self.bytes.take(), &self.settings.file) {
+            (Some(bytes), _) => Chosen::new("the component".into(), bytes),
+            (None, Some(file)) => Chosen::new(file.display().to_string(), read(file)?),
+            (None, None) => return self.check_built_in().map(|()| None),
+        };
+        chosen.check(self.settings.sha256, self.policy)?;
+        Ok(Some(chosen))
+    }
+
     /// A digest without a file is one that the built-in component has to have.
-    fn built_in(&self) -> Result<Sandbox, Error> {
+    fn check_built_in(&self) -> Result<(), Error> {
         let digest = Sandbox::built_in_digest();
         match self.settings.sha256 {
             Some(expected) if expected != digest => Err(mismatch("the built-in component", digest, expected)),
-            _ => Sandbox::built_in(self.instances),
+            _ => Ok(()),
         }
     }
 

@@ -105,7 +105,86 @@ impl OpenKey {
     }
 }
 
-/// One key management product.
+/// One key management product, or another place where keys are.
+///
+/// [`Builder::service`](crate::Builder::service) adds one, or puts it in the place of one that is built in. So a program that keeps keys
+/// elsewhere than in files brings a keystore of its own:
+///
+/// ```
+/// # #[cfg(feature = "local")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::collections::HashMap;
+/// use std::sync::Arc;
+/// use std::time::Instant;
+///
+/// use aes_kw::{KeyInit, KwAes256};
+/// use async_trait::async_trait;
+/// use ocicrypt_kms::key_uri::{Key, KeyUri, Service};
+/// use ocicrypt_kms::kms::{Header, KeyService, KeyWrap, OpenKey, WrappedKey};
+/// use ocicrypt_kms::protocol::Operation;
+/// use ocicrypt_kms::{Config, Error, KeyProvider};
+/// use zeroize::Zeroizing;
+///
+/// /// Keys by name.
+/// struct Keys(HashMap<String, Arc<KwAes256>>);
+///
+/// #[async_trait]
+/// impl KeyService for Keys {
+///     async fn open(&self, uri: &KeyUri, _: Operation, _: Instant) -> Result<OpenKey, Error> {
+///         let key = if let Key::Local(key) = uri.key() { self.0.get(&key.name) } else { None };
+///         let key = key.cloned().ok_or_else(|| Error::Kms {
+///             key: uri.to_string(),
+///             status: 0,
+///             code: String::new(),
+///             message: "there is no such key".into(),
+///             hint: "ask for one".into(),
+///         })?;
+///         Ok(OpenKey::KeyWrap(Box::new(OneKey { uri: uri.to_string(), key })))
+///     }
+/// }
+///
+/// struct OneKey {
+///     uri: String,
+///     key: Arc<KwAes256>,
+/// }
+///
+/// impl OneKey {
+///     fn failed(&self) -> Error {
+///         Error::Corrupt { key: self.uri.clone(), reason: "the packet does not verify with this key".into() }
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl KeyWrap for OneKey {
+///     fn algorithm(&self) -> &'static str {
+///         "A256KW"
+///     }
+///
+///     async fn wrap(&self, cek: &[u8]) -> Result<WrappedKey, Error> {
+///         let mut encrypted_key = vec![0; cek.len() + 8];
+///         self.key.wrap_key(cek, &mut encrypted_key).map_err(|_| self.failed())?;
+///         Ok(WrappedKey { encrypted_key, header: Vec::new() })
+///     }
+///
+///     async fn unwrap(&self, encrypted_key: &[u8], _: &Header) -> Result<Zeroizing<Vec<u8>>, Error> {
+///         let mut cek = Zeroizing::new(vec![0; encrypted_key.len().saturating_sub(8)]);
+///         self.key.unwrap_key(encrypted_key, &mut cek).map_err(|_| self.failed())?;
+///         Ok(cek)
+///     }
+/// }
+///
+/// let keys = Keys([("team".into(), Arc::new(KwAes256::new(&[7; 32].into())))].into());
+/// let provider = KeyProvider::builder(Config::default()).service(Service::Local, Arc::new(keys)).build()?;
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// let opts_data = br#"{"symkey":"bdhUK2c778nWUudQgCwFW9gxjaZSsSyk7bH6vWJY7Zk="}"#;
+/// let annotation = provider.wrap(opts_data, &["local://team"]).await?;
+/// assert_eq!(provider.unwrap(&annotation, &["local://team"]).await?.as_slice(), opts_data);
+/// # Ok(())
+/// # })
+/// # }
+/// # #[cfg(not(feature = "local"))]
+/// # fn main() {}
+/// ```
 #[async_trait]
 pub trait KeyService: Send + Sync {
     /// Opens a key of this service. Nothing that needs the network happens before a key's first use, and nothing after `deadline`.

@@ -1,6 +1,6 @@
 //! What a service calls the request that it answered last: for finding a use in the service's own log.
 //!
-//! The id belongs to the exchange that is under way, not to a key: so neither keys nor services have to hand it on.
+//! The id belongs to the use that is under way, not to a key: so neither keys nor services have to hand it on.
 
 use std::cell::RefCell;
 
@@ -16,15 +16,15 @@ tokio::task_local! {
     static LAST: RefCell<Option<String>>;
 }
 
-/// Runs an exchange that ids can be noted for.
-pub(crate) async fn noting<T>(exchange: impl Future<Output = T>) -> T {
-    LAST.scope(RefCell::default(), exchange).await
+/// Runs the use of a key that ids can be noted for.
+pub(crate) async fn noting<T>(using: impl Future<Output = T>) -> T {
+    LAST.scope(RefCell::default(), using).await
 }
 
 /// Notes the id of an answer.
 #[cfg_attr(not(feature = "http"), allow(dead_code))]
 pub(crate) fn note(id: &str) {
-    // Outside of an exchange nobody wants to know.
+    // Outside of a use nobody wants to know.
     let _ = LAST.try_with(|last| last.replace(Some(printable(id, MAX_LENGTH))));
 }
 
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_of_one_exchange_and_is_taken_once() {
+    fn an_id_is_of_one_use_and_is_taken_once() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             note("nobody's");

@@ -81,6 +81,35 @@ pub struct Denial {
 }
 
 /// Decides which keys may be used.
+///
+/// [`Builder::policy`](crate::Builder::policy) puts one in the place of the configured one:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use ocicrypt_kms::policy::{Denial, Origin, Permit, Policy, Request};
+/// use ocicrypt_kms::{Config, ErrorKind, KeyProvider};
+///
+/// /// Lends any key that was named, and none that only an image names.
+/// struct OnlyNamed;
+///
+/// impl Policy for OnlyNamed {
+///     fn decide(&self, request: &Request<'_>) -> Result<Permit, Denial> {
+///         match request.origin {
+///             Origin::Annotation => Err(Denial { reason: "nobody but the image names it".into(), ..Denial::default() }),
+///             _ => Ok(Permit { rules: vec!["only-named".into()] }),
+///         }
+///     }
+/// }
+///
+/// let provider = KeyProvider::builder(Config::default()).policy(Arc::new(OnlyNamed)).build()?;
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let annotation = br#"{"key_url":"local://team","wrapped_key":"AA==","wrap_type":"AES"}"#;
+/// let error = provider.unwrap(annotation, &[]).await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Denied);
+/// # });
+/// # Ok::<(), ocicrypt_kms::Error>(())
+/// ```
 pub trait Policy: Send + Sync {
     /// Allows a use, or says why not.
     ///

@@ -3,12 +3,12 @@
 //! Each exchange gets a fresh instance with nothing but lent keys and random numbers. Its memory, its time on the CPU and the number of its
 //! calls are bounded, and it dies with the exchange.
 
-mod bindings;
 mod built_in;
 #[cfg(feature = "compile")]
 mod cache;
 mod engine_config;
 mod limits;
+mod state;
 mod ticker;
 #[cfg(feature = "compile")]
 mod wasi;
@@ -16,28 +16,19 @@ mod wasi;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-pub use bindings::exports::ocicrypt::keyprovider::provider::PacketInfo;
-use bindings::exports::ocicrypt::keyprovider::provider::Settings;
-use bindings::ocicrypt::keyprovider::types::Error as GuestError;
-use bindings::{KeyProviderPre, State};
 pub use built_in::BUILT_IN;
 #[cfg(feature = "compile")]
 pub use cache::CodeCache;
 pub use limits::Limits;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, Store, UpdateDeadline};
-use zeroize::Zeroizing;
 
+use self::state::State;
 use self::ticker::{Ticker, Ticking};
+use crate::Error;
 use crate::digest::Digest;
+use crate::embedding::{self, Begun, GuestError, GuestPre, KmsCtx, PacketInfo, add_random_to_linker, add_to_linker};
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
-use crate::lending::{Lending, Reported};
-use crate::{Error, ErrorKind};
-
-/// The most bytes of one answer to `get-random-bytes`.
-const MAX_RANDOM: u64 = 4096;
-/// The most things that a guest may hold at a time: keys, streams, what it waits for.
-const MAX_RESOURCES: usize = 1024;
 
 /// How instances get their memory.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -61,7 +52,7 @@ pub(crate) enum End {
 /// A component, ready to run.
 pub struct Sandbox {
     engine: Engine,
-    component: KeyProviderPre<State>,
+    component: GuestPre<State>,
     digest: Digest,
     limits: Limits,
     ticker: OnceLock<Ticker>,
@@ -75,7 +66,8 @@ impl Sandbox {
     pub fn built_in(instances: Instances) -> Result<Self, Error> {
         let limits = Limits::BUILT_IN;
         let (engine, component) = built_in::load(config(instances, &limits)).map_err(|error| set_up(&error))?;
-        let linker = linker(&engine).map_err(|error| set_up(&error))?;
+        let mut linker = Linker::new(&engine);
+        link(&mut linker).map_err(|error| set_up(&error))?;
         Self::new(engine, &linker, &component, built_in::DIGEST, limits)
     }
 
@@ -114,12 +106,12 @@ impl Sandbox {
             None => Component::new(&engine, component),
         };
         let mut linker = Linker::new(&engine);
-        wasi::add_to_linker(&mut linker).and_then(|()| bindings::add_to_linker(&mut linker)).map_err(set_up)?;
+        wasi::add_to_linker(&mut linker).and_then(|()| link(&mut linker)).map_err(set_up)?;
         Self::new(engine, &linker, &compiled.map_err(set_up)?, digest, limits)
     }
 
     fn new(engine: Engine, linker: &Linker<State>, component: &Component, digest: Digest, limits: Limits) -> Result<Self, Error> {
-        let component = linker.instantiate_pre(component).and_then(KeyProviderPre::new).map_err(|error| set_up(&error))?;
+        let component = linker.instantiate_pre(component).and_then(GuestPre::new).map_err(|error| set_up(&error))?;
         Ok(Self { engine, component, digest, limits, ticker: OnceLock::new() })
     }
 
@@ -129,58 +121,38 @@ impl Sandbox {
         self.digest
     }
 
-    /// Runs one exchange in an instance of its own, and gives back its record. What a guest lets out is its answer, or a failure in the
-    /// host's own words.
-    pub(crate) async fn exchange(
-        &self,
-        lending: Lending,
-        defaults: &[String],
-        options: &[(String, String)],
-        deadline: Instant,
-        end: End,
-    ) -> (Lending, Result<Zeroizing<Vec<u8>>, Error>) {
-        let settings = Settings { name: lending.exchange().name.clone(), default_recipients: defaults.to_vec(), options: options.to_vec() };
-        let message = lending.exchange().message.clone();
+    /// Runs one exchange in an instance of its own, and gives back its context and what the guest returned.
+    pub(crate) async fn exchange(&self, begun: Begun, end: End) -> (KmsCtx, wasmtime::Result<Result<Vec<u8>, GuestError>>) {
+        let Begun { ctx, settings, message, deadline } = begun;
         let _ticking = match self.ticking() {
             Ok(ticking) => ticking,
-            Err(error) => return (lending, Err(error)),
+            Err(error) => return (ctx, Err(error.into())),
         };
-        let mut store = self.store(Some(lending));
+        let mut store = self.store(ctx);
         let run = async {
             let instance = self.component.instantiate_async(&mut store).await?;
             instance.ocicrypt_keyprovider_provider().call_exchange(&mut store, &settings, &message).await
         };
-        let outcome = within(deadline, run).await;
-        let lending = store.data_mut().lending.take().expect("it was put there above");
+        let returned = self.within(deadline, run).await;
+        let ctx = std::mem::take(&mut store.data_mut().kms);
         if end == End::Process {
             std::mem::forget(store);
         }
-        let outcome = outcome.and_then(|returned| match returned {
-            Ok(Ok(answer)) => Ok(Zeroizing::new(answer)),
-            Ok(Err(error)) => Err(lending.explain(reported(error))),
-            Err(trap) => Err(self.stopped(&trap)),
-        });
-        (lending, outcome)
+        (ctx, returned.map_err(Into::into))
     }
 
     /// Lists the packets of a decoded annotation. No key can be opened.
     pub(crate) async fn inspect(&self, annotation: &[u8], deadline: Instant) -> Result<Vec<PacketInfo>, Error> {
         let _ticking = self.ticking()?;
-        let mut store = self.store(None);
+        let mut store = self.store(KmsCtx::default());
         let run = async {
             let instance = self.component.instantiate_async(&mut store).await?;
             instance.ocicrypt_keyprovider_provider().call_inspect(&mut store, annotation).await
         };
-        match within(deadline, run).await? {
-            Ok(Ok(packets)) => Ok(packets),
-            Ok(Err(error)) => Err(match reported(error) {
-                Reported::One(Some(ErrorKind::InvalidInput), text) => {
-                    Error::InvalidInput { reason: printable(&text, MAX_OUTSIDE_TEXT), hint: String::new() }
-                }
-                _ => Error::Component { reason: "it could not list the packets".into() },
-            }),
-            Err(trap) => Err(self.stopped(&trap)),
-        }
+        self.within(deadline, run).await?.map_err(|error| match error {
+            GuestError::InvalidInput(text) => Error::InvalidInput { reason: printable(&text, MAX_OUTSIDE_TEXT), hint: String::new() },
+            _ => Error::Component { reason: "it could not list the packets".into() },
+        })
     }
 
     /// The clock's thread starts with the first exchange: until then this process has one thread, which can give up rights for all.
@@ -193,8 +165,8 @@ impl Sandbox {
         Ok(self.ticker.get_or_init(|| started).ticking())
     }
 
-    fn store(&self, lending: Option<Lending>) -> Store<State> {
-        let mut store = Store::new(&self.engine, State::new(lending, self.limits));
+    fn store(&self, kms: KmsCtx) -> Store<State> {
+        let mut store = Store::new(&self.engine, State::new(kms, self.limits));
         store.limiter(|state| &mut state.used);
         store.set_epoch_deadline(1);
         // Called at most once per tick, and only while the guest runs: so this counts time on the CPU.
@@ -206,14 +178,16 @@ impl Sandbox {
         store
     }
 
-    /// A guest that was stopped by its limits, or stopped itself.
-    fn stopped(&self, error: &wasmtime::Error) -> Error {
-        let reason = match error.downcast_ref::<wasmtime::Trap>() {
-            Some(wasmtime::Trap::Interrupt) => format!("it ran for more than {} ms", self.limits.time().as_millis()),
-            Some(trap) => format!("it stopped: {trap}"),
-            None => format!("it was stopped: {}", printable(&format!("{error:#}"), MAX_OUTSIDE_TEXT)),
-        };
-        Error::Component { reason }
+    /// Waits until a guest has returned, and says so if that is not before the deadline, or never because of its limits.
+    async fn within<T>(&self, deadline: Instant, run: impl Future<Output = wasmtime::Result<T>>) -> Result<T, Error> {
+        match tokio::time::timeout_at(deadline.into(), run).await {
+            Ok(Ok(returned)) => Ok(returned),
+            Ok(Err(error)) if matches!(error.downcast_ref(), Some(wasmtime::Trap::Interrupt)) => {
+                Err(Error::Component { reason: format!("it ran for more than {} ms", self.limits.time().as_millis()) })
+            }
+            Ok(Err(error)) => Err(embedding::stopped(&error)),
+            Err(_) => Err(Error::Unavailable { key: "the exchange".into(), reason: "it was not done before its deadline".into() }),
+        }
     }
 }
 
@@ -226,42 +200,11 @@ fn config(instances: Instances, limits: &Limits) -> Config {
 }
 
 /// What the built-in component is linked to.
-fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(engine);
-    bindings::add_to_linker(&mut linker)?;
-    Ok(linker)
-}
-
-/// Waits until the deadline, and says so if it passes.
-async fn within<T>(deadline: Instant, run: impl Future<Output = T>) -> Result<T, Error> {
-    let late = |_| Error::Unavailable { key: "the exchange".into(), reason: "it was not done before its deadline".into() };
-    tokio::time::timeout_at(deadline.into(), run).await.map_err(late)
+fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    add_to_linker(linker)?;
+    add_random_to_linker(linker)
 }
 
 fn set_up(error: &wasmtime::Error) -> Error {
     Error::Internal { reason: format!("the sandbox can't be set up: {}", printable(&format!("{error:#}"), MAX_OUTSIDE_TEXT)) }
-}
-
-fn reported(error: GuestError) -> Reported {
-    let one = |kind, text| Reported::One(Some(kind), text);
-    match error {
-        GuestError::InvalidInput(text) => one(ErrorKind::InvalidInput, text),
-        GuestError::NoMatchingKey(text) => one(ErrorKind::NoMatchingKey, text),
-        GuestError::Denied(text) => one(ErrorKind::Denied, text),
-        GuestError::Kms(failure) => one(ErrorKind::Kms, failure.message),
-        GuestError::Unavailable(text) => one(ErrorKind::Unavailable, text),
-        GuestError::Corrupt(text) => one(ErrorKind::Corrupt, text),
-        GuestError::AllFailed(attempts) => {
-            let kinds = [
-                ErrorKind::InvalidInput,
-                ErrorKind::NoMatchingKey,
-                ErrorKind::Denied,
-                ErrorKind::Kms,
-                ErrorKind::Unavailable,
-                ErrorKind::Corrupt,
-            ];
-            let kind = |name: &str| kinds.into_iter().find(|kind| kind.as_str() == name);
-            Reported::AllFailed(attempts.into_iter().map(|attempt| (attempt.key_uri, kind(&attempt.kind), attempt.message)).collect())
-        }
-    }
 }

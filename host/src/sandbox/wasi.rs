@@ -10,8 +10,8 @@ use wasmtime::Result;
 use wasmtime::component::Linker;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
-use super::MAX_RANDOM;
-use super::bindings::State;
+use super::state::State;
+use crate::embedding::MAX_RANDOM;
 
 /// Links a guest to an empty WASI 0.2.
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {

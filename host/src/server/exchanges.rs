@@ -9,8 +9,7 @@ use super::admission::{Admission, Turned};
 use super::status::Status;
 use super::telemetry;
 use crate::caller::Caller;
-use crate::provider::Call;
-use crate::{ErrorKind, KeyProvider};
+use crate::{Call, ErrorKind, KeyProvider};
 
 /// The exchanges of one server.
 pub(super) struct Exchanges {

@@ -98,6 +98,11 @@ fn trick(trick: &str, key: &str, usage: Usage, message: &[u8]) -> Result<Vec<u8>
             SECRET.lock().unwrap().extend_from_slice(message);
             format!("kept {before} keys and {secret_before} bytes")
         }
+        "use a kept key" => {
+            let kept = KEPT.lock().unwrap().pop();
+            KEPT.lock().unwrap().push(Key::open(key, usage)?);
+            format!("{:?}", kept.map(|key| key.wrap_key(&[7; 32], "A256GCM").err()))
+        }
         "plant a secret" => {
             let planted: Vec<Vec<u8>> = (0..64).map(|_| secret().repeat(1024)).collect();
             let on_stack: [[u8; 16]; 64] = [secret(); 64];

@@ -2,14 +2,17 @@
 
 use ocicrypt_kms_protocol::Operation;
 use wasmtime::Result;
-use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasData, Linker, Resource};
 
-use super::limits::{Limits, Used};
-use super::{MAX_RANDOM, MAX_RESOURCES};
+use super::{KmsCtxView, KmsView};
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::KeyUri;
+use crate::kms::request_id::noting;
 use crate::lending::{Lending, LentKey};
 use crate::{Error, ErrorKind};
+
+/// The most bytes of one answer to `get-random-bytes`.
+pub(crate) const MAX_RANDOM: u64 = 4096;
 
 #[allow(missing_docs)]
 mod generated {
@@ -30,108 +33,110 @@ mod generated {
 }
 
 use generated::ocicrypt::keyprovider::kms::{self, KeyInfo, Usage, WrappedKey};
-use generated::ocicrypt::keyprovider::types::{self, Error as GuestError, KmsFailure};
+use generated::ocicrypt::keyprovider::types;
 use generated::wasi::random::random;
-pub(super) use generated::{KeyProviderPre, exports, ocicrypt};
 
-/// What the store of one exchange holds.
-pub(super) struct State {
-    /// Without it (when a guest only lists packets) no key can be opened.
-    pub lending: Option<Lending>,
-    pub used: Used,
-    /// Lent keys, and what WASI hands out.
-    pub resources: ResourceTable,
-    #[cfg(feature = "compile")]
-    pub wasi: Option<Box<wasmtime_wasi::WasiCtx>>,
+pub use generated::exports::ocicrypt::keyprovider::provider::{Guest as Provider, PacketInfo, Settings};
+pub use generated::ocicrypt::keyprovider::types::{Attempt, Error as GuestError, KmsFailure};
+pub use generated::{KeyProvider as Guest, KeyProviderPre as GuestPre};
+
+/// Links a guest to the keys of the exchange that its store holds: the interfaces `types` and `kms` of `ocicrypt:keyprovider`.
+///
+/// # Errors
+/// If something of the same name is linked already.
+pub fn add_to_linker<T: KmsView + 'static>(linker: &mut Linker<T>) -> Result<()> {
+    types::add_to_linker::<T, Kms>(linker, T::kms)?;
+    kms::add_to_linker::<T, Kms>(linker, T::kms)
 }
 
-impl State {
-    pub fn new(lending: Option<Lending>, limits: Limits) -> Self {
-        let mut resources = ResourceTable::new();
-        resources.set_max_capacity(MAX_RESOURCES);
-        Self {
-            lending,
-            used: Used::none_of(limits),
-            resources,
-            #[cfg(feature = "compile")]
-            wasi: None,
-        }
-    }
+/// Links a guest to the system's random numbers, at most 4096 bytes at a time: `wasi:random/random`, for hosts that link no WASI.
+///
+/// # Errors
+/// If something of the same name is linked already.
+pub fn add_random_to_linker<T: Send + 'static>(linker: &mut Linker<T>) -> Result<()> {
+    random::add_to_linker::<T, Random>(linker, |_| Random)
+}
 
+struct Kms;
+
+impl HasData for Kms {
+    type Data<'a> = KmsCtxView<'a>;
+}
+
+struct Random;
+
+impl HasData for Random {
+    type Data<'a> = Self;
+}
+
+impl KmsCtxView<'_> {
     /// The exchange's lending and the key that a call is about.
     fn lent(&mut self, key: &Resource<LentKey>) -> Result<(&mut Lending, &mut LentKey)> {
-        let lending = self.lending.as_mut().ok_or_else(|| wasmtime::Error::msg("no key was lent"))?;
-        Ok((lending, self.resources.get_mut(key)?))
+        let lending = self.ctx.0.as_mut().ok_or_else(|| wasmtime::Error::msg("no key was lent"))?;
+        Ok((lending, self.table.get_mut(key)?))
     }
 }
 
-/// Links a guest to the host.
-pub(super) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
-    types::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
-    kms::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
-    random::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
-}
+impl types::Host for KmsCtxView<'_> {}
 
-impl types::Host for State {}
-
-impl kms::Host for State {
+impl kms::Host for KmsCtxView<'_> {
     fn canonical_uri(&mut self, uri: String) -> Result<Result<String, GuestError>> {
-        Ok(match &self.lending {
+        Ok(match &self.ctx.0 {
             Some(lending) => lending.canonical_uri(&uri).map_err(told),
             None => Err(nothing_lent()),
         })
     }
 }
 
-impl kms::HostKey for State {
+impl kms::HostKey for KmsCtxView<'_> {
     async fn open(&mut self, uri: String, usage: Usage) -> Result<Result<Resource<LentKey>, GuestError>> {
         let operation = match usage {
             Usage::Wrap => Operation::Wrap,
             Usage::Unwrap => Operation::Unwrap,
         };
-        let Some(lending) = &mut self.lending else { return Ok(Err(nothing_lent())) };
+        let Some(lending) = &mut self.ctx.0 else { return Ok(Err(nothing_lent())) };
         Ok(match lending.open(&uri, operation).await {
-            Ok(key) => Ok(self.resources.push(key)?),
+            Ok(key) => Ok(self.table.push(key)?),
             Err(error) => Err(told(error)),
         })
     }
 
     fn info(&mut self, key: Resource<LentKey>) -> Result<KeyInfo> {
-        let key = self.resources.get(&key)?;
+        let key = self.table.get(&key)?;
         Ok(info(key.uri(), key.wrapping()))
     }
 
     async fn encrypt(&mut self, key: Resource<LentKey>, plaintext: Vec<u8>) -> Result<Result<Vec<u8>, GuestError>> {
         let plaintext = zeroize::Zeroizing::new(plaintext);
         let (lending, key) = self.lent(&key)?;
-        Ok(lending.encrypt(key, &plaintext).await.map_err(told))
+        Ok(noting(lending.encrypt(key, &plaintext)).await.map_err(told))
     }
 
     async fn decrypt(&mut self, key: Resource<LentKey>, ciphertext: Vec<u8>) -> Result<Result<Vec<u8>, GuestError>> {
         let (lending, key) = self.lent(&key)?;
-        Ok(lending.decrypt(key, &ciphertext).await.map(|mut plaintext| std::mem::take(&mut *plaintext)).map_err(told))
+        Ok(noting(lending.decrypt(key, &ciphertext)).await.map(|mut plaintext| std::mem::take(&mut *plaintext)).map_err(told))
     }
 
     async fn wrap_key(&mut self, key: Resource<LentKey>, cek: Vec<u8>, enc: String) -> Result<Result<WrappedKey, GuestError>> {
         let cek = zeroize::Zeroizing::new(cek);
         let (lending, key) = self.lent(&key)?;
-        let wrapped = lending.wrap_key(key, &cek, &enc).await;
+        let wrapped = noting(lending.wrap_key(key, &cek, &enc)).await;
         Ok(wrapped.map(|wrapped| WrappedKey { encrypted_key: wrapped.encrypted_key, header: wrapped.header }).map_err(told))
     }
 
     async fn unwrap_key(&mut self, key: Resource<LentKey>, encrypted_key: Vec<u8>, header: String) -> Result<Result<Vec<u8>, GuestError>> {
         let (lending, key) = self.lent(&key)?;
-        let cek = lending.unwrap_key(key, &encrypted_key, &header).await;
+        let cek = noting(lending.unwrap_key(key, &encrypted_key, &header)).await;
         Ok(cek.map(|mut cek| std::mem::take(&mut *cek)).map_err(told))
     }
 
     fn drop(&mut self, key: Resource<LentKey>) -> Result<()> {
-        self.resources.delete(key)?;
+        self.table.delete(key)?;
         Ok(())
     }
 }
 
-impl random::Host for State {
+impl random::Host for Random {
     fn get_random_bytes(&mut self, length: u64) -> Result<Vec<u8>> {
         if length > MAX_RANDOM {
             return Err(wasmtime::Error::msg(format!("it asked for more than {MAX_RANDOM} random bytes at once")));

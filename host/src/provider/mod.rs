@@ -1,0 +1,126 @@
+//! The key provider as a library: a message in, an answer out.
+
+mod builder;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ocicrypt_kms_protocol::{Answer, Operation, compose};
+use zeroize::Zeroizing;
+
+pub use self::builder::Builder;
+use crate::config::Config;
+use crate::embedding::{Call, Host};
+use crate::key_uri::Service;
+#[cfg(feature = "server")]
+use crate::policy::Policy;
+use crate::sandbox::{End, Sandbox};
+use crate::{Digest, Error, PacketInfo};
+
+/// A key provider: a sandboxed component, and the keys, policy and services that it is lent from.
+///
+/// [The crate's page](crate#a-provider) has an example. Its [`Builder`] takes other services, policies, audit logs and components than those of the
+/// configuration.
+pub struct KeyProvider {
+    sandbox: Arc<Sandbox>,
+    host: Host,
+}
+
+impl KeyProvider {
+    /// A provider with this configuration.
+    #[must_use]
+    pub fn builder(config: Config) -> Builder {
+        Builder::new(config)
+    }
+
+    /// Answers one message of the key provider protocol. Runs on a tokio runtime with time (and, for services that are reached by HTTP,
+    /// with I/O) enabled; all exchanges of one provider on the same one, where its connections and tokens live.
+    ///
+    /// # Errors
+    /// If the message is malformed, a key is not lent or can't be used, or the component fails.
+    pub async fn exchange(&self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.exchange_for(message, Call::default()).await
+    }
+
+    /// Wraps opts data, the key of an image layer as container tools spell it, for these keys; without any, for the configured default
+    /// recipients. Answers the decoded annotation: in base64, it stands in the manifest.
+    ///
+    /// # Errors
+    /// Those of [`KeyProvider::exchange`].
+    pub async fn wrap(&self, opts_data: &[u8], recipients: &[&str]) -> Result<Vec<u8>, Error> {
+        Ok(std::mem::take(&mut *self.call(Operation::Wrap, recipients, opts_data).await?))
+    }
+
+    /// Unwraps one decoded annotation with one of these keys; without any, with a key that the annotation names, as far as the policy
+    /// allows images to choose.
+    ///
+    /// # Errors
+    /// Those of [`KeyProvider::exchange`].
+    pub async fn unwrap(&self, annotation: &[u8], keys: &[&str]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.call(Operation::Unwrap, keys, annotation).await
+    }
+
+    async fn call(&self, operation: Operation, keys: &[&str], payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let name = self.host.name.as_deref().unwrap_or(self.host.default_name);
+        let answer = self.exchange(&compose(operation, name, keys, payload)).await?;
+        let answer = Answer::parse(operation, &answer).map_err(|error| Error::Component { reason: error.to_string() })?;
+        Ok(answer.result)
+    }
+
+    /// The same as [`KeyProvider::exchange`], for somebody else than this process.
+    ///
+    /// # Errors
+    /// Those of [`KeyProvider::exchange`].
+    pub async fn exchange_for(&self, message: &[u8], call: Call) -> Result<Zeroizing<Vec<u8>>, Error> {
+        self.exchange_until(message, call, End::Instance).await
+    }
+
+    /// The longest time that an exchange may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.host.deadline
+    }
+
+    /// [`KeyProvider::exchange`] as the last thing of this process but to write the answer: nothing that the end of the process takes apart is taken apart
+    /// before.
+    ///
+    /// # Errors
+    /// Those of [`KeyProvider::exchange`].
+    pub async fn last_exchange(self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let outcome = self.exchange_until(message, Call::default(), End::Process).await;
+        std::mem::forget(self);
+        outcome
+    }
+
+    async fn exchange_until(&self, message: &[u8], call: Call, end: End) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let begun = self.host.begin(message, call).await?;
+        let (ctx, returned) = self.sandbox.exchange(begun, end).await;
+        ctx.conclude(returned).await
+    }
+
+    /// The services whose keys an exchange of this message could open, each once; none if it can't be read.
+    #[must_use]
+    pub fn services_of(&self, message: &[u8]) -> Vec<Service> {
+        self.host.services_of(message)
+    }
+
+    /// The component that this provider runs.
+    #[must_use]
+    pub fn component(&self) -> Digest {
+        self.host.component()
+    }
+
+    /// Who may use which key.
+    #[cfg(feature = "server")]
+    pub(crate) fn policy(&self) -> &Arc<dyn Policy> {
+        &self.host.lender.policy
+    }
+
+    /// Lists the packets of one decoded annotation. Needs no key.
+    ///
+    /// # Errors
+    /// If the annotation is malformed, or the component fails.
+    pub async fn inspect(&self, annotation: &[u8]) -> Result<Vec<PacketInfo>, Error> {
+        self.sandbox.inspect(annotation, Instant::now() + self.host.deadline).await
+    }
+}

@@ -1,0 +1,245 @@
+//! A program that runs components itself: with an engine, a linker and a store's data of its own.
+#![allow(missing_docs)]
+
+#[path = "support/guest.rs"]
+mod guest;
+#[path = "support/messages.rs"]
+mod messages;
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
+
+use messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
+use ocicrypt_kms::audit::Sink;
+use ocicrypt_kms::embedding::{Begun, GuestError, GuestPre, Host, KmsCtx, KmsCtxView, KmsView, add_random_to_linker, add_to_linker};
+use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
+use ocicrypt_kms::sandbox::BUILT_IN;
+use ocicrypt_kms::{Builder, Call, Config, Digest, Environment, Error, ErrorKind, KeyProvider};
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
+
+/// What the program keeps for a guest: the exchange's keys are a part of it.
+struct State {
+    tenant: String,
+    limits: StoreLimits,
+    kms: KmsCtx,
+    table: ResourceTable,
+}
+
+impl KmsView for State {
+    fn kms(&mut self) -> KmsCtxView<'_> {
+        KmsCtxView { ctx: &mut self.kms, table: &mut self.table }
+    }
+}
+
+/// What a guest's `exchange` returned.
+type Returned = wasmtime::Result<Result<Vec<u8>, GuestError>>;
+
+/// Keeps the records.
+#[derive(Default)]
+struct Records(Mutex<Vec<String>>);
+
+impl Sink for Records {
+    fn name(&self) -> &str {
+        "a test"
+    }
+
+    fn take(&self, line: &str, _: Instant) -> Result<(), String> {
+        self.0.lock().unwrap().push(line.to_owned());
+        Ok(())
+    }
+}
+
+/// The program, with the keys `local://a` and `local://b`.
+struct Program {
+    _folder: tempfile::TempDir,
+    engine: Engine,
+    guest: GuestPre<State>,
+    host: Host,
+    records: Arc<Records>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Program {
+    fn new(component: &[u8], change: impl FnOnce(Config) -> Config, build: impl FnOnce(Builder) -> Builder) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            let keystore = Keystore::new(folder.path().to_owned());
+            keystore.create(name, Existing::Refuse, &Jwk::generate_symmetric().unwrap()).unwrap();
+        }
+        let engine = Engine::default();
+        let mut linker = Linker::new(&engine);
+        add_to_linker(&mut linker).unwrap();
+        add_random_to_linker(&mut linker).unwrap();
+        let component = Component::new(&engine, component).unwrap();
+        let guest = GuestPre::new(linker.instantiate_pre(&component).unwrap()).unwrap();
+        let records = Arc::new(Records::default());
+        let config = change(Config { keystore: Some(folder.path().to_owned()), ..Config::default() });
+        let builder = KeyProvider::builder(config).environment(Environment::of([("HOME", "/")])).audit_sink(records.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { _folder: folder, engine, guest, host: build(builder).build_host().unwrap(), records, runtime }
+    }
+
+    fn with_built_in() -> Self {
+        Self::new(BUILT_IN, |config| config, |builder| builder)
+    }
+
+    /// One whose component plays a trick with the key `local://a`.
+    fn hostile(trick: &str) -> Self {
+        static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
+        let component = COMPONENT.get_or_init(|| guest::component("hostile"));
+        let options = [("trick".to_owned(), trick.to_owned()), ("key".to_owned(), "local://a".to_owned())].into();
+        let pinned = |builder: Builder| builder.component(component.clone(), Some(Digest::of(component)));
+        Self::new(component, |config| Config { options, ..config }, pinned)
+    }
+
+    fn begin(&self, message: &[u8]) -> Result<Begun, Error> {
+        self.runtime.block_on(self.host.begin(message, Call::default()))
+    }
+
+    fn store(&self, kms: KmsCtx) -> Store<State> {
+        let limits = StoreLimitsBuilder::new().memory_size(64 << 20).build();
+        let mut store = Store::new(&self.engine, State { tenant: "blue".into(), limits, kms, table: ResourceTable::new() });
+        store.limiter(|state| &mut state.limits);
+        store
+    }
+
+    fn exchange(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        self.exchange_and(message, |returned| returned)
+    }
+
+    /// One exchange, where something may come between what the guest returned and its conclusion.
+    fn exchange_and(&self, message: &[u8], between: impl FnOnce(Returned) -> Returned) -> Result<Vec<u8>, Error> {
+        let Begun { ctx, settings, message, deadline, .. } = self.begin(message)?;
+        assert!(deadline > Instant::now());
+        let mut store = self.store(ctx);
+        let run = async {
+            let instance = self.guest.instantiate_async(&mut store).await?;
+            instance.ocicrypt_keyprovider_provider().call_exchange(&mut store, &settings, &message).await
+        };
+        let returned = between(self.runtime.block_on(run));
+        let State { tenant, kms, .. } = store.into_data();
+        assert_eq!(tenant, "blue");
+        self.runtime.block_on(kms.conclude(returned)).map(|answer| answer.to_vec())
+    }
+
+    /// Of each record the event, the key and the outcome.
+    fn records(&self) -> Vec<String> {
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+        let line = |line: &String| {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            format!("{} {} {}", text(&record["event"]), text(&record["key"]), text(&record["outcome"]))
+        };
+        self.records.0.lock().unwrap().iter().map(line).collect()
+    }
+}
+
+#[test]
+fn what_it_wraps_it_unwraps_and_all_of_it_is_on_record() {
+    let program = Program::with_built_in();
+    let annotation = annotation_of(&program.exchange(&wrapping(&["local://a", "local://b"])).unwrap());
+    assert_eq!(opts_data_of(&program.exchange(&unwrapping(&["local://b"], &annotation)).unwrap()), OPTS_DATA);
+    let wrapped = ["use local://a ok", "use local://b ok", "exchange - ok"];
+    assert_eq!(program.records(), [&wrapped[..], &["use local://b ok", "exchange - ok"]].concat());
+    let digest = Digest::of(BUILT_IN).to_string();
+    assert!(program.records.0.lock().unwrap().iter().all(|line| line.contains(&digest)));
+}
+
+#[test]
+fn a_key_that_the_policy_does_not_allow_is_denied_in_the_hosts_words() {
+    let program = Program::new(BUILT_IN, |config| Config { keys: Some(vec!["local://b".into()]), ..config }, Builder::for_clients);
+    let error = program.exchange(&wrapping(&["local://a"])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    assert_eq!(program.records(), ["open local://a denied", "exchange - denied"]);
+    program.exchange(&wrapping(&["local://b"])).unwrap();
+}
+
+#[test]
+fn a_message_that_is_none_is_refused_before_a_guest_runs() {
+    let program = Program::with_built_in();
+    assert_eq!(program.begin(b"{}").err().unwrap().kind(), ErrorKind::InvalidInput);
+    assert_eq!(program.records(), ["exchange - invalid-input"]);
+}
+
+#[test]
+fn what_is_no_opts_data_does_not_leave() {
+    let program = Program::with_built_in();
+    let annotation = annotation_of(&program.exchange(&wrapping(&["local://a"])).unwrap());
+    let other = br#"{"keyunwrapresults":{"optsdata":"c2VjcmV0"}}"#;
+    let error = program.exchange_and(&unwrapping(&["local://a"], &annotation), |_| Ok(Ok(other.to_vec()))).unwrap_err();
+    assert!(error.line().contains("is not the key of an image layer"), "{}", error.line());
+    let error = program.exchange_and(&wrapping(&["local://a"]), |_| Ok(Ok(b"no answer".to_vec()))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Component, "{error}");
+}
+
+#[test]
+fn a_guests_word_about_a_denial_is_not_believed() {
+    let program = Program::with_built_in();
+    let claim = |_| Ok(Err(GuestError::Denied("because".into())));
+    assert_eq!(program.exchange_and(&wrapping(&["local://a"]), claim).unwrap_err().kind(), ErrorKind::Component);
+}
+
+#[test]
+fn a_guest_that_stops_is_told_from_one_that_its_host_stopped() {
+    let line = Program::hostile("panic").exchange(&wrapping(&["local://a"])).unwrap_err().line();
+    assert!(line.contains("it stopped: wasm `unreachable` instruction executed"), "{line}");
+    let late = |_| Err(Error::Unavailable { key: "the exchange".into(), reason: "too late".into() }.into());
+    let error = Program::with_built_in().exchange_and(&wrapping(&["local://a"]), late).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Unavailable, "the exchange: too late"));
+}
+
+#[test]
+fn an_exchange_that_is_not_concluded_is_on_record() {
+    let program = Program::with_built_in();
+    drop(program.begin(&wrapping(&["local://a"])).unwrap());
+    // Its record is written by a thread, which ends with the host.
+    let Program { host, records, .. } = program;
+    drop(host);
+    assert!(records.0.lock().unwrap().concat().contains(r#""outcome":"cancelled""#));
+}
+
+#[test]
+fn a_context_without_an_exchange_lends_nothing_and_concludes_nothing() {
+    let program = Program::with_built_in();
+    let mut store = program.store(KmsCtx::default());
+    let annotation = annotation_of(&program.exchange(&wrapping(&["local://a"])).unwrap());
+    let packets = program.runtime.block_on(async {
+        let instance = program.guest.instantiate_async(&mut store).await?;
+        instance.ocicrypt_keyprovider_provider().call_inspect(&mut store, &annotation).await
+    });
+    assert_eq!(packets.unwrap().unwrap()[0].key_uri, "local://a");
+    let error = program.runtime.block_on(store.into_data().kms.conclude(Ok(Ok(Vec::new())))).unwrap_err();
+    assert_eq!(error.to_string(), "no exchange was begun");
+}
+
+#[test]
+fn a_key_of_another_exchange_is_no_key_even_in_an_instance_that_lives_on() {
+    let program = Program::hostile("use a kept key");
+    let first = program.begin(&wrapping(&["local://a"])).unwrap();
+    let second = program.begin(&wrapping(&["local://a"])).unwrap();
+    let mut store = program.store(first.ctx);
+    let (settings, message) = (second.settings, second.message);
+    let told = program.runtime.block_on(async {
+        let instance = program.guest.instantiate_async(&mut store).await.unwrap();
+        let provider = instance.ocicrypt_keyprovider_provider();
+        provider.call_exchange(&mut store, &settings, &message).await.unwrap().unwrap();
+        let first = std::mem::replace(&mut store.data_mut().kms, second.ctx);
+        drop(first);
+        let returned = provider.call_exchange(&mut store, &settings, &message).await;
+        store.into_data().kms.conclude(returned).await.unwrap()
+    });
+    let told = String::from_utf8(annotation_of(&told)).unwrap();
+    assert!(told.contains("Denied") && told.contains("it was lent in another exchange"), "{told}");
+    assert!(program.records().contains(&"open - denied".to_owned()), "{:?}", program.records());
+}
+
+#[test]
+fn another_component_needs_its_digest_here_too() {
+    let other = [BUILT_IN, &[0, 2, 1, b'x']].concat();
+    let build = |digest| {
+        let builder = KeyProvider::builder(Config::default()).environment(Environment::of([("HOME", "/")]));
+        builder.component(other.clone(), digest).build_host().map(|host| host.component())
+    };
+    assert!(build(None).unwrap_err().line().contains("runs only with its digest"));
+    assert_eq!(build(Some(Digest::of(&other))).unwrap(), Digest::of(&other));
+}

@@ -1,0 +1,44 @@
+//! What there is one of in a process belongs to the program that embeds the library. One test, because it looks at the whole process.
+#![allow(missing_docs)]
+
+#[path = "support/messages.rs"]
+mod messages;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use messages::{annotation_of, unwrapping, wrapping};
+use ocicrypt_kms::{Config, Environment, KeyProvider};
+use ocicrypt_kms_fakes::gcp::FakeGcp;
+
+const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
+/// What wasmtime may catch: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV.
+const FAULTS: u64 = 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 10;
+
+/// The signals that this process has handlers for, by bit.
+fn caught() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap()
+}
+
+#[test]
+fn exchanges_install_nothing_that_a_process_has_one_of() {
+    static PANICS: AtomicU32 = AtomicU32::new(0);
+    std::panic::set_hook(Box::new(|_| drop(PANICS.fetch_add(1, Ordering::Relaxed))));
+    let before = caught();
+    let gcp = FakeGcp::start();
+    gcp.add_key(KEY);
+    let environment = [("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS".to_owned(), gcp.endpoint()), ("HOME".to_owned(), "/".to_owned())];
+    let provider = KeyProvider::builder(Config::default()).environment(Environment::of(environment)).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let uri = format!("gcpkms://{KEY}");
+    let annotation = annotation_of(&runtime.block_on(provider.exchange(&wrapping(&[&uri]))).unwrap());
+    runtime.block_on(provider.exchange(&unwrapping(&[&uri], &annotation))).unwrap();
+
+    assert_eq!(caught() & !before & !FAULTS, 0, "no handlers of signals but those of faults");
+    assert!(!tracing::dispatcher::has_been_set(), "no subscriber");
+    assert!(tokio_rustls::rustls::crypto::CryptoProvider::get_default().is_none(), "no TLS provider");
+    assert!(metrics::set_global_recorder(metrics::NoopRecorder).is_ok(), "no recorder of metrics");
+    std::panic::catch_unwind(|| panic!("the program's own")).unwrap_err();
+    assert_eq!(PANICS.load(Ordering::Relaxed), 1, "the program's panic hook");
+}
