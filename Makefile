@@ -4,7 +4,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ocicrypt-kms
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FUZZ_SECONDS ?= 20
 
-.PHONY: build demo test lint deny docs deploy features fuzz bench bench-local component dist
+.PHONY: build demo test lint deny docs api deploy features fuzz bench bench-local component dist
 
 build:
 	tools/setup build wasm
@@ -14,7 +14,7 @@ demo: build
 	tools/setup skopeo
 	example/demo $(TARGET)/release/ocicrypt-kms
 
-test: lint deny docs deploy features fuzz
+test: lint deny docs api deploy features fuzz
 	cargo test --locked --workspace --all-features
 
 lint:
@@ -29,6 +29,11 @@ deny:
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps
+
+# The library's public API is the one that host/public-api.txt says.
+api:
+	tools/setup cargo-public-api
+	tools/public-api
 
 # Manifests and units, against the schemas of Kubernetes and by systemd-analyze.
 deploy:
