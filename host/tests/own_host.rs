@@ -182,7 +182,7 @@ fn a_guests_word_about_a_denial_is_not_believed() {
 #[test]
 fn a_guest_that_stops_is_told_from_one_that_its_host_stopped() {
     let line = Program::hostile("panic").exchange(&wrapping(&["local://a"])).unwrap_err().line();
-    assert!(line.contains("it stopped: wasm `unreachable` instruction executed"), "{line}");
+    assert!(line.contains("it stopped: wasm trap: wasm `unreachable`"), "{line}");
     let late = |_| Err(Error::Unavailable { key: "the exchange".into(), reason: "too late".into() }.into());
     let error = Program::with_built_in().exchange_and(&wrapping(&["local://a"]), late).unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Unavailable, "the exchange: too late"));

@@ -24,12 +24,19 @@ fn caught() -> u64 {
 #[test]
 fn exchanges_install_nothing_that_a_process_has_one_of() {
     static PANICS: AtomicU32 = AtomicU32::new(0);
-    std::panic::set_hook(Box::new(|_| drop(PANICS.fetch_add(1, Ordering::Relaxed))));
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        report(panic);
+    }));
     let before = caught();
     let gcp = FakeGcp::start();
     gcp.add_key(KEY);
-    let environment = [("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS".to_owned(), gcp.endpoint()), ("HOME".to_owned(), "/".to_owned())];
-    let provider = KeyProvider::builder(Config::default()).environment(Environment::of(environment)).build().unwrap();
+    gcp.require_auth(true);
+    let folder = tempfile::tempdir().unwrap();
+    let credentials = Some(gcp.authorized_user_file(folder.path()));
+    let environment = Environment::of([("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", gcp.endpoint())]);
+    let provider = KeyProvider::builder(Config::default()).environment(environment).credentials(credentials).build().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let uri = format!("gcpkms://{KEY}");
     let annotation = annotation_of(&runtime.block_on(provider.exchange(&wrapping(&[&uri]))).unwrap());
