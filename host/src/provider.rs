@@ -359,9 +359,8 @@ impl Builder {
     /// If the configuration is wrong, the component isn't the one that was promised, or the sandbox can't be set up.
     pub fn build(mut self) -> Result<KeyProvider, Error> {
         let wrong = |place: &str, reason: String| Error::Configuration { place: place.to_owned(), reason };
-        let azure_suffixes = self.config.azure.suffixes().map_err(|reason| wrong("azure.suffixes", reason))?;
         let services = self.all_services();
-        let addresses = Addresses { azure_suffixes, services: services.others().collect(), ..self.addresses() };
+        let addresses = self.addresses_with(&services)?;
         let parse = |place: &'static str, text: &str| {
             KeyUri::parse(text, &addresses).map_err(|error| wrong(place, format!("{error}; {}", error.hint())))
         };
@@ -442,12 +441,21 @@ impl Builder {
         }
     }
 
-    /// What configuration and environment add to the built-in addresses.
-    fn addresses(&self) -> Addresses {
-        let addresses = Addresses::default();
+    /// What configuration, environment and added services add to the built-in addresses of key URIs.
+    ///
+    /// # Errors
+    /// If the configuration names no address.
+    pub fn addresses(&self) -> Result<Addresses, Error> {
+        self.addresses_with(&self.all_services())
+    }
+
+    fn addresses_with(&self, services: &Services) -> Result<Addresses, Error> {
+        let wrong = |reason| Error::Configuration { place: "azure.suffixes".into(), reason };
+        let azure_suffixes = self.config.azure.suffixes().map_err(wrong)?;
+        let addresses = Addresses { azure_suffixes, services: services.others().collect(), ..Addresses::default() };
         #[cfg(feature = "vault")]
         let addresses = Addresses { vault_host: crate::kms::vault::host(&self.environment, &self.config.vault), ..addresses };
-        addresses
+        Ok(addresses)
     }
 
     /// Each service of this build. None of them looks anything up before one of its keys is opened.
