@@ -359,6 +359,37 @@ fn doctor_says_what_is_wrong_and_tries_a_key() {
 }
 
 #[test]
+fn doctor_says_which_component_runs_and_what_the_kernel_offers() {
+    let mut home = Home::new(&[]);
+    let report = |home: &Home, arguments: &[&str]| String::from_utf8(home.run(arguments, b"").stdout).unwrap();
+    let digest = ocicrypt_kms::Digest::of(ocicrypt_kms::sandbox::BUILT_IN).to_string();
+    let text = report(&home, &["doctor"]);
+    assert!(text.contains(&format!("ok      component: the built-in one, SHA-256 {digest}\n")), "{text}");
+    #[cfg(feature = "hardening")]
+    {
+        let line = text.lines().find(|line| line.starts_with("ok      hardening: ")).unwrap();
+        assert!(line.contains("Landlock") && line.contains("seccomp") && !line.contains("not used"), "{line}");
+        let config = home.0.write("off.toml", "hardening = false\n");
+        assert!(
+            report(&home, &["--config", config.to_str().unwrap(), "doctor"]).contains("hardening: not used, since `hardening` is false")
+        );
+    }
+    let file = home.0.write("component.wasm", ocicrypt_kms::sandbox::BUILT_IN).display().to_string();
+    let text = report(&home, &["--component", &file, "doctor"]);
+    assert!(text.contains(&format!("component: {file}, which is the built-in one, SHA-256 {digest}\n")), "{text}");
+    #[cfg(feature = "compile")]
+    {
+        let other = [ocicrypt_kms::sandbox::BUILT_IN, &[0, 2, 1, b'x']].concat();
+        home.0.set("XDG_CACHE_HOME", home.path().join("cache"));
+        let (file, digest) = (home.0.write("other.wasm", &other).display().to_string(), ocicrypt_kms::Digest::of(&other).to_string());
+        let text = report(&home, &["--component", &file, "--component-sha256", &digest, "doctor"]);
+        assert!(text.contains(&format!("ok      component: {file}, SHA-256 {digest}\n")), "{text}");
+        let text = report(&home, &["--component", &file, "doctor"]);
+        assert!(text.contains("PROBLEM configuration: ") && text.contains(&digest), "{text}");
+    }
+}
+
+#[test]
 fn doctor_tells_what_is_wrong_with_the_configuration_once_and_as_such() {
     let home = Home::new(&[]);
     for (config, says) in [

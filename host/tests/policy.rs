@@ -172,6 +172,25 @@ fn explain_shows_which_rule_decided_and_where_it_stands() {
     assert_eq!((code, shown[0].as_str(), shown[2].as_str()), (0, "allowed", "policy.cedar:3:1: `no wrapping` does not apply"));
 }
 
+#[cfg(all(feature = "azure", feature = "vault"))]
+#[test]
+fn addresses_that_the_configuration_adds_are_known_to_tables_and_explanations() {
+    let user = user("permit (principal, action, resource);\n");
+    let config = "policy = 'policy.cedar'\n[azure]\nsuffixes = ['vault.example.cloud']\n[vault]\naddress = 'https://vault.example:8200'\n";
+    for key in ["azurekms://team.vault.example.cloud/k", "hcvault://vault.example/k"] {
+        user.write(
+            "table.toml",
+            format!("[[case]]\nname = 'a'\ncaller = 'process'\noperation = 'wrap'\nkey = '{key}'\nexpect = 'allow'\n"),
+        );
+        let explain = || user.run(&["policy", "explain", "--operation", "wrap", "--key", key], b"");
+        let test = || user.run(&["policy", "test", "table.toml"], b"");
+        user.write("config.toml", "policy = 'policy.cedar'\n");
+        assert_eq!((explain().status.code(), test().status.code()), (Some(2), Some(1)), "{key}");
+        user.write("config.toml", config);
+        assert_eq!((explain().status.code(), test().status.code()), (Some(0), Some(0)), "{key}");
+    }
+}
+
 #[test]
 fn the_schema_is_printed() {
     let output = Program::new().run(&["policy", "schema"], b"");

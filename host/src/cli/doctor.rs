@@ -9,6 +9,7 @@ use ocicrypt_kms::audit::{Audit, Settings};
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::kms::keystore::{Keystore, PUBLIC_ONLY, default_folder};
 use ocicrypt_kms::protocol::Operation;
+use ocicrypt_kms::sandbox::Sandbox;
 use ocicrypt_kms::{Config, DEFAULT_NAME, Environment, Error, KeyProvider};
 
 use super::{Options, block_on, print};
@@ -47,6 +48,8 @@ impl Doctor {
         let config_file = Config::locate(options.config.as_deref(), &Environment::process());
         let name = options.provider.clone().or_else(|| config.as_ref()?.provider.clone());
         let name = name.unwrap_or_else(|| DEFAULT_NAME.into());
+        let hardening = config.as_ref().is_none_or(|config| config.hardening);
+        let file = config.as_ref().and_then(|config| config.component.file.clone());
         let provider = options.provider().and_then(|builder| builder.name(Some(name.clone())).build());
         let (configuration, provider) = match provider {
             Err(error @ Error::Configuration { .. }) => (Err(error.line()), None),
@@ -59,14 +62,17 @@ impl Doctor {
         }
         report.add("local keystore", keystore(config.and_then(|config| config.keystore).as_deref()));
         report.add("ocicrypt.json", ocicrypt_json(&name));
-        match (provider, &self.key_uri) {
+        report.add("hardening", Ok(offered(hardening)));
+        match provider {
             // Without a configuration there is nothing to try.
-            (None, _) => {}
-            (Some(provider), None) => report.add("sandbox", provider.map(|_| "the component loads".into()).map_err(|error| error.line())),
-            (Some(provider), Some(uri)) => {
-                let tried = provider.and_then(|provider| block_on(try_key(&provider, uri)));
-                let tried = tried.map_err(|error| error.line()).and_then(|tried| tried);
-                report.add(uri, tried.map(str::to_owned).map_err(|line| without(uri, line)));
+            None => {}
+            Some(Err(error)) => report.add("component", Err(error.line())),
+            Some(Ok(provider)) => {
+                report.add("component", Ok(component(&provider, file.as_deref())));
+                if let Some(uri) = &self.key_uri {
+                    let tried = block_on(try_key(&provider, uri)).map_err(|error| error.line()).and_then(|tried| tried);
+                    report.add(uri, tried.map(str::to_owned).map_err(|line| without(uri, line)));
+                }
             }
         }
         print(report.text.as_bytes())?;
@@ -76,6 +82,28 @@ impl Doctor {
 
 fn configuration_file(path: Option<&Path>) -> String {
     path.map_or_else(|| "no file, so that the defaults hold".into(), |path| format!("{} can be used", path.display()))
+}
+
+/// The component that loads, by its digest.
+fn component(provider: &KeyProvider, file: Option<&Path>) -> String {
+    let digest = provider.component();
+    match file {
+        Some(file) if digest == Sandbox::built_in_digest() => format!("{}, which is the built-in one, SHA-256 {digest}", file.display()),
+        Some(file) => format!("{}, SHA-256 {digest}", file.display()),
+        None => format!("the built-in one, SHA-256 {digest}"),
+    }
+}
+
+/// What a process of one exchange can give up on this machine.
+#[cfg(feature = "hardening")]
+fn offered(configured: bool) -> String {
+    let offered = super::harden::offered();
+    if configured { offered } else { format!("not used, since `hardening` is false in the configuration; {offered}") }
+}
+
+#[cfg(not(feature = "hardening"))]
+fn offered(_: bool) -> String {
+    "not in this build".into()
 }
 
 /// A line about a key without the key, whose name stands before it already.

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    path_beneath_rules,
 };
 use ocicrypt_kms::Environment;
 use ocicrypt_kms::key_uri::Service;
@@ -86,6 +87,25 @@ pub(super) fn harden(needs: Needs, writable: &[PathBuf]) {
         tracing::warn!(%error, "seccomp is not used");
     }
     tracing::debug!(?needs, "hardened");
+}
+
+/// What this kernel has of it, as a line for a person. Found by a thread that gives up everything, and ends.
+pub(super) fn offered() -> String {
+    let needs = Needs { network: false, programs: false };
+    let landlock =
+        || -> Result<_, RulesetError> { Ok(Ruleset::default().handle_access(AccessFs::Execute)?.create()?.restrict_self()?.landlock) };
+    let tried = std::thread::spawn(move || (landlock(), restrict_calls(needs))).join();
+    let Ok((landlock, seccomp)) = tried else { return "it can't be tried".into() };
+    let landlock = match landlock {
+        Ok(LandlockStatus::Available { effective_abi, kernel_abi }) => {
+            format!("Landlock ABI {}", kernel_abi.unwrap_or(effective_abi as i32))
+        }
+        Ok(LandlockStatus::NotEnabled) => "no Landlock: this kernel has it, but not enabled".into(),
+        Ok(LandlockStatus::NotImplemented) => "no Landlock: this kernel has none".into(),
+        Err(error) => format!("no Landlock: {error}"),
+    };
+    let seccomp = seccomp.map_or_else(|error| format!("no seccomp: {error}"), |()| "seccomp".into());
+    format!("{landlock}, {seccomp}")
 }
 
 /// Nothing else is written, executed or listened on. Files that are open stay so: the debug log.

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::key_uri::Addresses;
 use ocicrypt_kms::policy::cedar::{Case, CedarPolicy, Explanation, Outcome, Rule, SCHEMA, Table, read_text};
-use ocicrypt_kms::{Error, ErrorKind};
+use ocicrypt_kms::{Error, ErrorKind, KeyProvider};
 
 use super::{Options, print};
 
@@ -84,6 +84,11 @@ fn chosen(named: Option<PathBuf>, options: &Options) -> Result<PathBuf, Error> {
     })
 }
 
+/// Which further addresses key URIs may have, as exchanges with this configuration do.
+fn addresses(options: &Options) -> Result<Addresses, Error> {
+    KeyProvider::builder(options.config()?).addresses()
+}
+
 /// Lists all that is wrong, a line each, as compilers do.
 fn check(file: &Path) -> Result<ExitCode, Error> {
     let text = read_text(file)?;
@@ -108,7 +113,8 @@ fn check(file: &Path) -> Result<ExitCode, Error> {
 fn test(table: &Path, policy: Option<PathBuf>, options: &Options) -> Result<ExitCode, Error> {
     let Table { policy: tables, cases } = Table::read(table)?;
     let policy = CedarPolicy::read(&chosen(policy.or(tables), options)?)?;
-    let failed = |case: &Case| case.check(&policy).err().map(|reason| format!("FAILED {}: {reason}", case.name));
+    let addresses = addresses(options)?;
+    let failed = |case: &Case| case.check(&policy, &addresses).err().map(|reason| format!("FAILED {}: {reason}", case.name));
     let failures: Vec<_> = cases.iter().filter_map(failed).collect();
     let mut report = String::new();
     add(&mut report, failures.iter().cloned());
@@ -122,7 +128,7 @@ impl Explain {
         let file = chosen(self.policy.clone(), options)?;
         let policy = CedarPolicy::read(&file)?;
         let wrong = |reason: String| Error::InvalidInput { reason, hint: "see `ocicrypt-kms policy explain --help`".into() };
-        let situation = self.case(options).situation(&Addresses::default()).map_err(wrong)?;
+        let situation = self.case(options).situation(&addresses(options)?).map_err(wrong)?;
         let explanation = policy.explain(&situation.request()).map_err(wrong)?;
         print(report(&file, &explanation).as_bytes())?;
         let denied = explanation.decision.is_err().then(|| ErrorKind::Denied.exit_code());

@@ -67,6 +67,9 @@ impl Serve {
         self.override_settings(&mut config.server)?;
         let settings = config.server.clone();
         let _log = log::start(settings.log_format, settings.log_level)?;
+        if config.keys.as_ref().is_some_and(Vec::is_empty) {
+            tracing::warn!("`keys` is empty, so that no key is lent; list those that are, or set `policy`, and start anew");
+        }
         allow_many_files();
         let metrics = settings.metrics.is_some().then(Metrics::install).transpose()?;
         let provider = options

@@ -197,9 +197,8 @@ impl Builder {
     }
 
     fn rules(&self) -> Result<Rules, Error> {
-        let azure_suffixes = self.config.azure.suffixes().map_err(|reason| wrong("azure.suffixes", reason))?;
         let services = self.all_services();
-        let addresses = Addresses { azure_suffixes, services: services.others().collect(), ..self.addresses() };
+        let addresses = self.addresses_with(&services)?;
         let policy = match &self.policy {
             Some(policy) => policy.clone(),
             None => self.configured_policy(&addresses)?,
@@ -280,12 +279,20 @@ impl Builder {
         }
     }
 
-    /// What configuration and environment add to the built-in addresses.
-    fn addresses(&self) -> Addresses {
-        let addresses = Addresses::default();
+    /// What configuration, environment and added services add to the built-in addresses of key URIs.
+    ///
+    /// # Errors
+    /// If the configuration names no address.
+    pub fn addresses(&self) -> Result<Addresses, Error> {
+        self.addresses_with(&self.all_services())
+    }
+
+    fn addresses_with(&self, services: &Services) -> Result<Addresses, Error> {
+        let azure_suffixes = self.config.azure.suffixes().map_err(|reason| wrong("azure.suffixes", reason))?;
+        let addresses = Addresses { azure_suffixes, services: services.others().collect(), ..Addresses::default() };
         #[cfg(feature = "vault")]
         let addresses = Addresses { vault_host: crate::kms::vault::host(&self.environment, &self.config.vault), ..addresses };
-        addresses
+        Ok(addresses)
     }
 
     /// Each service of this build. None of them looks anything up before one of its keys is opened.

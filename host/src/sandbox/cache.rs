@@ -51,6 +51,12 @@ impl CodeCache {
             Ok(None) => {}
             Err(reason) => tracing::warn!(reason, "the compiled code of the component is not used"),
         }
+        // Clients start a process for each layer, several at once: one compiles, and the others wait for what it keeps.
+        let _turn = self.turn().inspect_err(|reason| tracing::debug!(reason, "no other process is waited for")).ok();
+        if let Ok(Some(component)) = self.load(engine, &path) {
+            return Ok(component);
+        }
+        tracing::debug!(%digest, "compiling the component");
         let component = Component::new(engine, bytes)?;
         if let Err(reason) = self.store(&path, &component) {
             tracing::warn!(reason, "the compiled code of the component is not kept");
@@ -65,6 +71,14 @@ impl CodeCache {
         compiler.write(env!("CARGO_PKG_VERSION").as_bytes());
         let compiler = Digest::from_bytes(compiler.0.finalize().into()).to_string();
         self.folder.join(format!("{digest}-{}.cwasm", &compiler[..16]))
+    }
+
+    /// Held until it is dropped or the process ends.
+    fn turn(&self) -> Result<File, String> {
+        self.make_folder()?;
+        let folder = File::open(&self.folder).map_err(|error| error.to_string())?;
+        folder.lock().map_err(|error| error.to_string())?;
+        Ok(folder)
     }
 
     fn load(&self, engine: &Engine, path: &Path) -> Result<Option<Component>, String> {
@@ -83,10 +97,14 @@ impl CodeCache {
         component.map(Some).map_err(|error| format!("{}: {error:#}", path.display()))
     }
 
+    fn make_folder(&self) -> Result<(), String> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(|error| error.to_string())?;
+        check_private_folder(&self.folder)
+    }
+
     /// Readers see a whole file or none.
     fn store(&self, path: &Path, component: &Component) -> Result<(), String> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(|error| error.to_string())?;
-        check_private_folder(&self.folder)?;
+        self.make_folder()?;
         let code = component.serialize().map_err(|error| format!("{error:#}"))?;
         let write = || {
             // Created with mode 0600.
@@ -185,6 +203,22 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
         assert_eq!((mode(&fixture.path()), mode(&fixture.cache.folder)), (0o600, 0o700));
         assert_eq!(std::fs::read_dir(&fixture.cache.folder).unwrap().count(), 1, "nothing else stays behind");
+    }
+
+    #[test]
+    fn of_several_that_need_the_code_at_once_one_compiles_and_the_others_wait() {
+        let fixture = Fixture::new();
+        let turn = fixture.cache.turn().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| fixture.cache.component(&fixture.engine, BUILT_IN, Digest::of(BUILT_IN)).map(drop).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            assert!(!waiting.is_finished());
+            fixture.cache.store(&fixture.path(), &Component::new(&fixture.engine, BUILT_IN).unwrap()).unwrap();
+            let stored = std::fs::metadata(fixture.path()).unwrap().ino();
+            drop(turn);
+            waiting.join().unwrap();
+            assert_eq!(std::fs::metadata(fixture.path()).unwrap().ino(), stored, "it compiled, too");
+        });
     }
 
     #[test]

@@ -209,6 +209,30 @@ fn without_any_credentials_or_region_the_line_says_how_to_get_some() {
 }
 
 #[test]
+fn a_profile_that_is_named_and_not_there_is_told_by_its_name() {
+    let kms = kms();
+    let program = Program::new(&kms.endpoint).set("AWS_PROFILE", "images");
+    let check = |program: &Program| {
+        let (code, line) = program.wrap(&uri(ARN)).unwrap_err();
+        assert!(code == 5 && line.contains("AWS_PROFILE names the profile `images`, and ~/.aws/config"), "{code} {line}");
+        assert!(line.contains("; define it (aws configure --profile images), or name one of"), "{line}");
+        let (code, line) = program.wrap(&uri("alias/team")).unwrap_err();
+        assert!(code == 2 && line.contains("`region` in the profile `images`"), "{code} {line}");
+    };
+    // Without any file, with one that has others, and with a profile that is empty.
+    check(&program);
+    program.write(".aws/credentials", &keys("default", "default"));
+    check(&program);
+    program.write(".aws/config", "[profile images]\noutput = json\n");
+    check(&program);
+    // One that refers to another that isn't there is told as before.
+    program.write(".aws/config", &format!("[profile images]\nrole_arn = {ROLE}\nsource_profile = absent\n"));
+    let (code, line) = program.wrap(&uri(ARN)).unwrap_err();
+    assert!(code == 5 && line.contains("`absent` was not defined"), "{code} {line}");
+    assert!(kms.requests().is_empty());
+}
+
+#[test]
 fn a_service_that_gives_credentials_and_is_gone_may_come_back() {
     let kms = kms();
     // Nothing listens there: a port of 1024 or above could be anybody's.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+    date_time_ymd,
 };
 
 /// A certificate authority.
@@ -46,12 +47,22 @@ impl Authority {
         self.client_of(name, dns.iter().map(|dns| SanType::DnsName((*dns).try_into().unwrap())))
     }
 
-    fn client_of(&self, name: &str, names: impl Iterator<Item = SanType>) -> Issued {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.subject_alt_names = names.collect();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    /// A certificate for a client of this name that was good in this year and before.
+    pub fn client_until(&self, name: &str, year: i32) -> Issued {
+        let mut params = client(name, std::iter::empty());
+        params.not_after = date_time_ymd(year, 12, 31);
         self.issue(params)
+    }
+
+    /// A certificate for a client of this name that will be good from this year on.
+    pub fn client_from(&self, name: &str, year: i32) -> Issued {
+        let mut params = client(name, std::iter::empty());
+        params.not_before = date_time_ymd(year, 1, 1);
+        self.issue(params)
+    }
+
+    fn client_of(&self, name: &str, names: impl Iterator<Item = SanType>) -> Issued {
+        self.issue(client(name, names))
     }
 
     fn issue(&self, params: CertificateParams) -> Issued {
@@ -59,6 +70,14 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Issued { certificate: certificate.pem(), key: key.serialize_pem() }
     }
+}
+
+fn client(name: &str, names: impl Iterator<Item = SanType>) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names = names.collect();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
 }
 
 impl Issued {

@@ -72,6 +72,20 @@ fn a_packet_that_was_changed_fails_a_precondition() {
 }
 
 #[test]
+fn an_empty_list_of_keys_is_warned_of() {
+    let user = user();
+    let warned = |server: &Serving| {
+        server
+            .logged()
+            .iter()
+            .any(|line| line["level"] == "WARN" && line["message"].as_str().is_some_and(|message| message.contains("no key is lent")))
+    };
+    assert!(!warned(&Serving::on_socket(&user)));
+    user.write("config.toml", "keys = []\n");
+    assert!(warned(&Serving::on_socket(&user)));
+}
+
+#[test]
 fn a_key_that_is_not_listed_is_denied_whoever_names_it() {
     let user = user_with("");
     user.write("config.toml", "keys = [\"local://other\"]\n");

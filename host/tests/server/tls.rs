@@ -1,6 +1,9 @@
 //! Mutual TLS: who gets in, who they are, and certificates that are replaced while the server runs.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -118,4 +121,64 @@ fn files_that_do_not_fit_together_leave_the_old_ones_in_place() {
     let line = server.wait_for("the certificates stay as they were");
     assert!(line["error"].as_str().unwrap().contains("server.crt"), "{line}");
     runtime().block_on(wrap(&server, &authority, Some(&authority.client("node", &[])))).unwrap();
+}
+
+/// openssl's client, for which `ca.pem` is the server's authority, with this certificate.
+fn openssl(server: &Serving, user: &Program, client: Option<&Issued>, more: &[&str]) {
+    let port = server.addresses[0].rsplit_once(':').unwrap().1;
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-connect", &format!("localhost:{port}"), "-verify_return_error", "-CAfile"]).arg(user.home().join("ca.pem"));
+    if let Some(client) = client {
+        let (certificate, key) = client.write(user.home(), "client");
+        command.arg("-cert").arg(certificate).arg("-key").arg(key);
+    }
+    let (stdout, stderr) = (Stdio::null(), Stdio::null());
+    command.args(more).stdin(Stdio::null()).stdout(stdout).stderr(stderr).status().expect("run `tools/setup test`");
+}
+
+#[test]
+fn the_log_says_of_clients_that_tls_refuses_what_the_documentation_lists() {
+    let (user, authority, other) = (user(), Authority::new("ca"), Authority::new("other"));
+    let server = serve(&user, &authority);
+    let tcp = || TcpStream::connect(server.addresses[0].strip_prefix("tcp://").unwrap()).unwrap();
+    let silent = tcp();
+    let silent_from = silent.local_addr().unwrap().to_string();
+    let is_refusal = |line: &serde_json::Value| line["message"] == "no TLS with a client";
+
+    let good = authority.client("node", &[]);
+    let strange = user.write("strange.pem", other.certificate());
+    let strange = ["-CAfile", strange.to_str().unwrap()];
+    let with = |client: &Issued| openssl(&server, &user, Some(client), &[]);
+    let saying = |more: &[&str]| openssl(&server, &user, Some(&good), more);
+    let cases: [(&str, &dyn Fn()); 13] = [
+        ("peer sent no certificates", &|| openssl(&server, &user, None, &[])),
+        ("invalid peer certificate: UnknownIssuer", &|| with(&other.client("node", &[]))),
+        ("invalid peer certificate: certificate expired", &|| with(&authority.client_until("node", 2020))),
+        ("invalid peer certificate: certificate not valid yet", &|| with(&authority.client_from("node", 2999))),
+        ("invalid peer certificate: certificate does not allow extended key usage", &|| with(&authority.server("node"))),
+        ("received fatal alert: UnknownCA", &|| saying(&strange)),
+        ("received fatal alert: BadCertificate", &|| saying(&["-verify_hostname", "another"])),
+        ("peer is incompatible: SignatureAlgorithmsExtensionRequired", &|| saying(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"])),
+        ("peer is incompatible: NoCipherSuitesInCommon", &|| saying(&["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"])),
+        ("peer is incompatible: NoKxGroupsInCommon", &|| saying(&["-tls1_2", "-cipher", "AES128-SHA"])),
+        ("peer doesn't support any known protocol", &|| saying(&["-alpn", "http/1.1"])),
+        ("received corrupt message of type InvalidContentType", &|| tcp().write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap()),
+        ("tls handshake eof", &|| drop(tcp())),
+    ];
+    let documentation = include_str!("../../../docs/server.md");
+    let assert_listed = |reason: &str, line: &serde_json::Value| {
+        assert!(line["level"] == "INFO" && line["error"].as_str().unwrap().starts_with(reason), "{reason}: {line}");
+        assert!(documentation.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{reason}"))), "{reason} is not listed");
+    };
+    let mut seen = vec![silent_from.as_str().into()];
+    for (reason, connect) in cases {
+        connect();
+        let line = server.wait_until(reason, |line| is_refusal(line) && !seen.contains(&line["from"]));
+        assert_listed(reason, &line);
+        seen.push(line["from"].clone());
+    }
+    assert_listed("timed out", &server.wait_until("silence", |line| is_refusal(line) && line["from"] == silent_from.as_str()));
+    // With a good certificate there is nothing to say.
+    runtime().block_on(wrap(&server, &authority, Some(&good))).unwrap();
+    assert_eq!(server.logged().iter().filter(|line| is_refusal(line)).count(), seen.len());
 }

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ocicrypt_kms::protocol::bytes;
 use serde_json::Value;
 
 use super::skopeo::text_of;
@@ -35,9 +36,17 @@ pub fn layers(folder: &Path) -> Vec<Layer> {
     let read = |layer: &Value| Layer {
         media_type: text(&layer["mediaType"]),
         blob: std::fs::read(blob(folder, &layer["digest"])).expect("a blob"),
-        schemes: annotations(layer).filter_map(|(name, _)| name.strip_prefix(KEYS).map(str::to_owned)).collect(),
+        schemes: members(layer).filter_map(|(name, _)| name.strip_prefix(KEYS).map(str::to_owned)).collect(),
     };
     layers.iter().map(read).collect()
+}
+
+/// What a scheme wrote into the annotation of each layer that has one, decoded.
+pub fn annotations(folder: &Path, scheme: &str) -> Vec<Vec<u8>> {
+    let manifest = manifest(folder);
+    let layers = manifest["layers"].as_array().expect("layers");
+    let values = layers.iter().filter_map(|layer| layer["annotations"][format!("{KEYS}{scheme}")].as_str());
+    values.map(|value| bytes::decode(value).expect("base64").to_vec()).collect()
 }
 
 /// The digests of the layers, as the manifest names them.
@@ -57,7 +66,7 @@ fn manifest(folder: &Path) -> Value {
     json(&blob(folder, &images[0]["digest"]))
 }
 
-fn annotations(descriptor: &Value) -> impl Iterator<Item = (&String, &Value)> {
+fn members(descriptor: &Value) -> impl Iterator<Item = (&String, &Value)> {
     descriptor["annotations"].as_object().into_iter().flatten()
 }
 

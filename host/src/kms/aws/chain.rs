@@ -56,10 +56,14 @@ impl Chain {
         let found = self.region.get_or_try_init(|| async { self.find_region().await.ok_or(()) });
         match tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), found).await {
             Ok(Ok(region)) => Ok(region.clone()),
-            Ok(Err(())) | Err(_) => Err(Error::InvalidInput {
-                reason: format!("{key}: it isn't known in which AWS region the key is"),
-                hint: "set AWS_REGION, or `region` in the profile, or name the key by its ARN, which says its region".into(),
-            }),
+            Ok(Err(())) | Err(_) => {
+                let profile =
+                    self.profile().map_or_else(|| "the profile".into(), |name| format!("the profile `{name}` (if it is defined)"));
+                Err(Error::InvalidInput {
+                    reason: format!("{key}: it isn't known in which AWS region the key is"),
+                    hint: format!("set AWS_REGION, or `region` in {profile}, or name the key by its ARN, which says its region"),
+                })
+            }
         }
     }
 
@@ -87,7 +91,7 @@ impl Chain {
                 tracing::warn!(key, "the AWS credentials expire soon and can't be renewed");
                 Ok(usable)
             }
-            (Ok(Err(error)), None) => Err(failed(key, &error)),
+            (Ok(Err(error)), None) => Err(failed(key, &error, self.profile().as_deref())),
             (Err(_), None) => Err(unavailable(key, &format!("there were none within {:.1} seconds", time.as_secs_f32()))),
         }
     }
@@ -156,25 +160,46 @@ impl Chain {
         Some(Credentials::new(id, secret, self.text("AWS_SESSION_TOKEN"), None, "environment"))
     }
 
+    /// The profile that was asked for by name.
+    fn profile(&self) -> Option<String> {
+        self.text("AWS_PROFILE").filter(|name| !name.is_empty()).map(|name| printable(&name, 128))
+    }
+
     fn text(&self, name: &str) -> Option<String> {
         self.environment.get(name)?.into_string().ok()
     }
 }
 
-fn failed(key: &str, error: &CredentialsError) -> Error {
+/// `named` is the profile that was asked for by name.
+fn failed(key: &str, error: &CredentialsError, named: Option<&str>) -> Error {
     let reason = told(error);
     // No KMS has answered: hence no status.
-    let lasting = |message| Error::Kms { key: key.to_owned(), status: 0, code: "CREDENTIALS".into(), message, hint: HINT.into() };
+    let lasting = |message, hint: String| Error::Kms { key: key.to_owned(), status: 0, code: "CREDENTIALS".into(), message, hint };
     match error {
         CredentialsError::CredentialsNotLoaded(_) => {
             tracing::debug!(key, reason, "no AWS credentials");
-            let profile = of_profile(&reason).map(|reason| format!(" (the profile: {reason})")).unwrap_or_default();
+            let profile = of_profile(&reason);
+            if let Some(name) = named.filter(|name| is_missing(name, profile)) {
+                return lasting(
+                    format!(
+                        "AWS_PROFILE names the profile `{name}`, and ~/.aws/config and ~/.aws/credentials have no credentials of that name"
+                    ),
+                    format!("define it (aws configure --profile {name}), or name one of `aws configure list-profiles`"),
+                );
+            }
+            let profile = profile.map(|reason| format!(" (the profile: {reason})")).unwrap_or_default();
             let nowhere = "there are no AWS credentials in the environment, a profile, a web identity, a container or an EC2 instance";
-            lasting(format!("{nowhere}{profile}"))
+            lasting(format!("{nowhere}{profile}"), HINT.into())
         }
         _ if is_transient(error) => unavailable(key, &reason),
-        _ => lasting(format!("no AWS credentials were given: {reason}")),
+        _ => lasting(format!("no AWS credentials were given: {reason}"), HINT.into()),
     }
+}
+
+/// Whether the profile that was asked for isn't there or says nothing of credentials. About no profiles at all the library gives no reason;
+/// about another one that this one refers to, one with the other's name.
+fn is_missing(name: &str, reason: Option<&str>) -> bool {
+    reason.is_none_or(|reason| reason.starts_with(&format!("profile `{name}` was not defined: could not find source profile")))
 }
 
 /// Of the places where credentials aren't, only a profile is one that somebody wrote by hand: what is wrong with it, as [`told`] has it.
@@ -260,7 +285,7 @@ mod tests {
             let attempts =
                 format!("Environment: not set\n  Profile: the credential provider was not enabled{profile}\n  WebIdentityToken: no");
             let error = CredentialsError::not_loaded(format!("no credentials found in chain. Attempted:\n  {attempts}"));
-            failed("awskms:///alias/a", &error).line()
+            failed("awskms:///alias/a", &error, None).line()
         };
         let (nowhere, profile) = (line(""), line(": `absent` was not defined"));
         assert_eq!(

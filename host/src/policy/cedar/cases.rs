@@ -96,12 +96,13 @@ impl Table {
 }
 
 impl Case {
-    /// What comes of the case with this policy, where that isn't what should.
+    /// What comes of the case with this policy, where that isn't what should. `addresses` are those that key URIs may have besides the
+    /// built-in ones.
     ///
     /// # Errors
     /// A sentence that says what came instead, or what is malformed.
-    pub fn check(&self, policy: &dyn Policy) -> Result<(), String> {
-        let situation = self.situation(&Addresses::default())?;
+    pub fn check(&self, policy: &dyn Policy, addresses: &Addresses) -> Result<(), String> {
+        let situation = self.situation(addresses)?;
         let decision = policy.decide(&situation.request());
         let rules = match &decision {
             Ok(Permit { rules }) | Err(Denial { rules, .. }) => rules,

@@ -308,13 +308,13 @@ fn the_samples_hold_what_their_tables_say() {
         let policy = CedarPolicy::read(table.policy.as_deref().unwrap()).unwrap();
         assert_eq!(policy.warnings(), [], "{}", path.display());
         for case in &table.cases {
-            assert_eq!(case.check(&policy), Ok(()), "{}: {}", path.display(), case.name);
+            assert_eq!(case.check(&policy, &Addresses::default()), Ok(()), "{}: {}", path.display(), case.name);
             let opposite = match case.expect.unwrap() {
                 Expectation::Allow => Expectation::Deny,
                 Expectation::Deny => Expectation::Allow,
             };
-            assert!(Case { expect: Some(opposite), ..case.clone() }.check(&policy).is_err(), "{}", case.name);
-            assert!(Case { rule: Some("another".into()), ..case.clone() }.check(&policy).is_err(), "{}", case.name);
+            assert!(Case { expect: Some(opposite), ..case.clone() }.check(&policy, &Addresses::default()).is_err(), "{}", case.name);
+            assert!(Case { rule: Some("another".into()), ..case.clone() }.check(&policy, &Addresses::default()).is_err(), "{}", case.name);
         }
     }
 }
@@ -338,9 +338,9 @@ fn a_case_that_describes_no_request_fails() {
     let change = |change: fn(&mut Case)| {
         let mut case = good.clone();
         change(&mut case);
-        case.check(&policy(ANYTHING)).unwrap_err()
+        case.check(&policy(ANYTHING), &Addresses::default()).unwrap_err()
     };
-    assert_eq!(good.check(&policy(ANYTHING)), Ok(()));
+    assert_eq!(good.check(&policy(ANYTHING), &Addresses::default()), Ok(()));
     assert!(change(|case| case.operation = "decrypt".into()).contains("neither wrap nor unwrap"));
     assert!(change(|case| case.origin = Some("me".into())).contains("the origin `me`"));
     assert!(change(|case| case.time = Some("noon".into())).contains("not RFC 3339"));
@@ -348,7 +348,7 @@ fn a_case_that_describes_no_request_fails() {
     assert!(change(|case| case.key = "team".into()).contains("team"));
     for caller in [&[][..], &["root"], &["uid:x"], &["gid:1"], &["uid:1", "dns:a"], &["uid:1", "uid:2"]] {
         let caller = caller.iter().map(|name| (*name).to_owned()).collect();
-        assert!(Case { caller, ..good.clone() }.check(&policy(ANYTHING)).is_err());
+        assert!(Case { caller, ..good.clone() }.check(&policy(ANYTHING), &Addresses::default()).is_err());
     }
 }
 
