@@ -106,7 +106,9 @@ impl Exchange {
 
     /// Whether the annotation is JSON in which `key` stands, as a string in any of its spellings.
     fn annotation_names(&self, key: &KeyUri, addresses: &Addresses) -> bool {
-        self.annotation_has(&mut |text| KeyUri::parse(text, addresses).is_ok_and(|uri| uri == *key))
+        // Mostly it is spelled as it was written: then nothing else needs to be read as a key URI.
+        let canonical = key.canonical();
+        self.annotation_has(&mut |text| text == canonical || KeyUri::parse(text, addresses).is_ok_and(|uri| uri == *key))
     }
 
     /// Whether the annotation is JSON with a string that is looked for.
