@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::key_uri::KeyUri;
 
 /// Who named a key.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Origin {
     /// The client, as a parameter of its message.
     Parameter,

@@ -8,6 +8,7 @@ mod check;
 mod entities;
 mod explanation;
 mod file;
+mod memory;
 mod nesting;
 mod pins;
 mod problem;
@@ -23,6 +24,7 @@ use cedar_policy::{AuthorizationError, Authorizer, Decision, PolicySet, Response
 pub use self::cases::{Case, Expectation, Situation, Table};
 pub use self::explanation::{Explanation, Outcome};
 pub use self::file::{PolicyFile, read_text};
+use self::memory::Memory;
 pub use self::problem::{Place, Problem};
 use self::question::Question;
 pub use self::rules::Rule;
@@ -45,6 +47,8 @@ pub struct CedarPolicy {
     policies: PolicySet,
     rules: Rules,
     authorizer: Authorizer,
+    /// Without it, each request is decided anew.
+    memory: Option<Memory>,
 }
 
 impl CedarPolicy {
@@ -71,7 +75,7 @@ impl CedarPolicy {
             return Err(errors);
         }
         let rules = Rules::of(text, &policies)?;
-        Ok(Self { text: text.to_owned(), policies, rules, authorizer: Authorizer::new() })
+        Ok(Self { text: text.to_owned(), policies, rules, authorizer: Authorizer::new(), memory: Memory::of(text) })
     }
 
     /// Its rules, in the order of the text.
@@ -114,7 +118,11 @@ impl CedarPolicy {
 impl Policy for CedarPolicy {
     fn decide(&self, request: &Request<'_>) -> Result<Permit, Denial> {
         // Cedar measures the stack that is left, and gives up on one that it doesn't know: guests' calls run on stacks of their own.
-        stacker::grow(STACK, || self.decide_here(request))
+        let ask = || stacker::grow(STACK, || self.decide_here(request));
+        match &self.memory {
+            Some(memory) => memory.permit(request, ask),
+            None => ask(),
+        }
     }
 
     fn pins(&self, component: Digest) -> bool {

@@ -1,0 +1,157 @@
+//! Permits that a policy has given before: to ask Cedar takes longer than all else that a server does for an exchange.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use ocicrypt_kms_protocol::Operation;
+
+use crate::caller::Caller;
+use crate::digest::Digest;
+use crate::key_uri::KeyUri;
+use crate::policy::{Denial, Origin, Permit, Request};
+
+/// The most permits that are remembered. When there are more, all are forgotten.
+const MAX_PERMITS: usize = 1024;
+
+/// The permits of one policy that doesn't look at the time.
+#[derive(Default)]
+pub(super) struct Memory(Mutex<HashMap<Asked, Permit>>);
+
+/// All that a policy can look at of a request, but the time.
+#[derive(Eq, Hash, PartialEq)]
+struct Asked {
+    key: KeyUri,
+    operation: Operation,
+    origin: Origin,
+    caller: Caller,
+    provider: String,
+    component: Digest,
+    opened: Vec<KeyUri>,
+}
+
+impl Memory {
+    /// `None` if the policy could look at the time: then a permit holds for that moment only. A name can be spelled with escapes, too.
+    pub fn of(policy: &str) -> Option<Self> {
+        let could = policy.contains("time") || policy.contains('\\');
+        (!could).then(Self::default)
+    }
+
+    /// The permit for this request, or what comes of asking.
+    pub fn permit(&self, request: &Request<'_>, ask: impl FnOnce() -> Result<Permit, Denial>) -> Result<Permit, Denial> {
+        let asked = Asked::of(request);
+        if let Some(permit) = self.permits().get(&asked) {
+            return Ok(permit.clone());
+        }
+        let permit = ask()?;
+        let mut permits = self.permits();
+        if permits.len() >= MAX_PERMITS {
+            permits.clear();
+        }
+        permits.insert(asked, permit.clone());
+        Ok(permit)
+    }
+
+    fn permits(&self) -> std::sync::MutexGuard<'_, HashMap<Asked, Permit>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    fn of(request: &Request<'_>) -> Self {
+        // All of it, so that a part that is added isn't forgotten here.
+        let Request { key, operation, origin, caller, provider, component, opened, time: _ } = *request;
+        let caller = match caller {
+            // A policy can't look at the process, and each client has another.
+            Caller::Peer { uid, gid, .. } => Caller::Peer { uid: *uid, gid: *gid, pid: None },
+            caller => caller.clone(),
+        };
+        Self { key: key.clone(), operation, origin, caller, provider: provider.to_owned(), component, opened: opened.to_vec() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::key_uri::Addresses;
+
+    fn uri(text: &str) -> KeyUri {
+        KeyUri::parse(text, &Addresses::default()).unwrap()
+    }
+
+    fn asks(memory: &Memory, request: &Request<'_>) -> bool {
+        let mut asked = false;
+        let permit = memory.permit(request, || {
+            asked = true;
+            Ok(Permit { rules: vec![request.key.canonical().into()] })
+        });
+        assert_eq!(permit.unwrap().rules, [request.key.canonical()]);
+        asked
+    }
+
+    #[test]
+    fn a_permit_is_remembered_for_the_same_request_and_for_no_other() {
+        let (key, other, caller, peer) = (uri("local://a"), [uri("local://b")], Caller::Process, Caller::Peer { uid: 1, gid: 1, pid: None });
+        let request = Request {
+            key: &key,
+            operation: Operation::Wrap,
+            origin: Origin::Parameter,
+            caller: &caller,
+            provider: "p",
+            component: Digest::of(b"a"),
+            opened: &[],
+            time: SystemTime::UNIX_EPOCH,
+        };
+        let memory = Memory::default();
+        assert!(asks(&memory, &request) && !asks(&memory, &request));
+        assert!(!asks(&memory, &Request { time: SystemTime::now(), ..request }), "the time is looked at by no such policy");
+        let context = uri("local://a?context_stage=x");
+        for different in [
+            Request { key: &other[0], ..request },
+            Request { key: &context, ..request },
+            Request { operation: Operation::Unwrap, ..request },
+            Request { origin: Origin::Annotation, ..request },
+            Request { caller: &peer, ..request },
+            Request { caller: &Caller::Peer { uid: 1, gid: 2, pid: None }, ..request },
+            Request { provider: "q", ..request },
+            Request { component: Digest::of(b"b"), ..request },
+            Request { opened: &other, ..request },
+        ] {
+            assert!(asks(&memory, &different) && !asks(&memory, &different), "{different:?}");
+        }
+        assert!(!asks(&memory, &Request { caller: &Caller::Peer { uid: 1, gid: 1, pid: Some(7) }, ..request }));
+    }
+
+    #[test]
+    fn a_denial_is_asked_for_each_time_and_permits_are_bounded() {
+        let (memory, caller) = (Memory::default(), Caller::Process);
+        let request = |key| Request {
+            key,
+            operation: Operation::Wrap,
+            origin: Origin::Parameter,
+            caller: &caller,
+            provider: "p",
+            component: Digest::of(b""),
+            opened: &[],
+            time: SystemTime::UNIX_EPOCH,
+        };
+        let key = uri("local://denied");
+        for _ in 0..2 {
+            assert!(memory.permit(&request(&key), || Err(Denial::default())).is_err());
+        }
+        for number in 0..=MAX_PERMITS {
+            let key = uri(&format!("local://{number}"));
+            assert!(asks(&memory, &request(&key)));
+            assert!(memory.permits().len() <= MAX_PERMITS);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_could_look_at_the_time_is_not_remembered() {
+        for policy in ["permit(principal,action,resource) when { context.time < datetime(\"2030-01-01\") };", "context[\"\\x74ime\"]"] {
+            assert!(Memory::of(policy).is_none(), "{policy}");
+        }
+        assert!(Memory::of("permit(principal, action, resource);").is_some());
+    }
+}
