@@ -31,5 +31,5 @@ fn the_component_of_a_release_has_one_digest_wherever_it_is_built() {
         assert_eq!(Digest::of(&std::fs::read(out.path().join(&names[0])).unwrap()), Digest::of(BUILT_IN));
     }
     let wit = text_of(Command::new(cached("embed/bin/wasm-tools")).args(["component", "wit"]).arg(out.path().join(&names[1])));
-    assert!(wit.starts_with("package ocicrypt:keyprovider@0.1.0;") && wit.contains("export provider;"), "{wit}");
+    assert!(wit.contains("package ocicrypt:keyprovider@0.1.0;") && wit.contains("export provider;"), "{wit}");
 }
