@@ -80,6 +80,11 @@ mod tests {
         KeyUri::parse(text, &Addresses::default()).unwrap()
     }
 
+    fn request<'a>(key: &'a KeyUri, caller: &'a Caller) -> Request<'a> {
+        let (operation, origin, component) = (Operation::Wrap, Origin::Parameter, Digest::of(b"a"));
+        Request { key, operation, origin, caller, provider: "p", component, opened: &[], time: SystemTime::UNIX_EPOCH }
+    }
+
     fn asks(memory: &Memory, request: &Request<'_>) -> bool {
         let mut asked = false;
         let permit = memory.permit(request, || {
@@ -92,17 +97,9 @@ mod tests {
 
     #[test]
     fn a_permit_is_remembered_for_the_same_request_and_for_no_other() {
-        let (key, other, caller, peer) = (uri("local://a"), [uri("local://b")], Caller::Process, Caller::Peer { uid: 1, gid: 1, pid: None });
-        let request = Request {
-            key: &key,
-            operation: Operation::Wrap,
-            origin: Origin::Parameter,
-            caller: &caller,
-            provider: "p",
-            component: Digest::of(b"a"),
-            opened: &[],
-            time: SystemTime::UNIX_EPOCH,
-        };
+        let (key, other, caller, peer) =
+            (uri("local://a"), [uri("local://b")], Caller::Process, Caller::Peer { uid: 1, gid: 1, pid: None });
+        let request = request(&key, &caller);
         let memory = Memory::default();
         assert!(asks(&memory, &request) && !asks(&memory, &request));
         assert!(!asks(&memory, &Request { time: SystemTime::now(), ..request }), "the time is looked at by no such policy");
@@ -126,23 +123,13 @@ mod tests {
     #[test]
     fn a_denial_is_asked_for_each_time_and_permits_are_bounded() {
         let (memory, caller) = (Memory::default(), Caller::Process);
-        let request = |key| Request {
-            key,
-            operation: Operation::Wrap,
-            origin: Origin::Parameter,
-            caller: &caller,
-            provider: "p",
-            component: Digest::of(b""),
-            opened: &[],
-            time: SystemTime::UNIX_EPOCH,
-        };
         let key = uri("local://denied");
         for _ in 0..2 {
-            assert!(memory.permit(&request(&key), || Err(Denial::default())).is_err());
+            assert!(memory.permit(&request(&key, &caller), || Err(Denial::default())).is_err());
         }
         for number in 0..=MAX_PERMITS {
             let key = uri(&format!("local://{number}"));
-            assert!(asks(&memory, &request(&key)));
+            assert!(asks(&memory, &request(&key, &caller)));
             assert!(memory.permits().len() <= MAX_PERMITS);
         }
     }

@@ -1,0 +1,35 @@
+//! What `tools/dist` makes of a release in a minute: the component, built in two folders to one digest, and the WIT package.
+#![allow(missing_docs)]
+
+use std::path::Path;
+use std::process::Command;
+
+use ocicrypt_kms::Digest;
+use ocicrypt_kms::sandbox::BUILT_IN;
+use ocicrypt_kms_fakes::cached;
+
+/// Runs a command that has to succeed, and gives what it wrote to standard output.
+fn text_of(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; run `tools/setup embed`"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_component_of_a_release_has_one_digest_wherever_it_is_built() {
+    let out = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/dist");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    text_of(Command::new(script).arg(out.path()).arg("portable").env("CARGO_TARGET_DIR", target));
+    let version = env!("CARGO_PKG_VERSION");
+    let names = [format!("ocicrypt-kms-component-{version}.wasm"), "ocicrypt-keyprovider-0.1.0.wasm".to_owned()];
+    let sums = text_of(Command::new("sha256sum").args(["--check", "SHA256SUMS"]).current_dir(out.path()));
+    assert_eq!(sums.lines().collect::<Vec<_>>(), [format!("{}: OK", names[1]), format!("{}: OK", names[0])]);
+
+    // The script compares its two builds; the third is this program's own.
+    if option_env!("OCICRYPT_KMS_COMPONENT").is_none() {
+        assert_eq!(Digest::of(&std::fs::read(out.path().join(&names[0])).unwrap()), Digest::of(BUILT_IN));
+    }
+    let wit = text_of(Command::new(cached("embed/bin/wasm-tools")).args(["component", "wit"]).arg(out.path().join(&names[1])));
+    assert!(wit.contains("package ocicrypt:keyprovider@0.1.0;") && wit.contains("export provider;"), "{wit}");
+}
