@@ -27,6 +27,7 @@
 //! | `server` (default) | [`server`]: gRPC and ttrpc |
 //! | `hardening` (default) | the program gives up rights of its process that an exchange doesn't need |
 //! | `compile` | run other components than the one that was compiled at build time |
+//! | `http-kms` | [`kms::endpoint`]: components for services that this program doesn't know |
 #![deny(unsafe_code)]
 
 pub mod audit;

@@ -365,6 +365,8 @@ impl Builder {
         let parse = |place: &'static str, text: &str| {
             KeyUri::parse(text, &addresses).map_err(|error| wrong(place, format!("{error}; {}", error.hint())))
         };
+        #[cfg(feature = "http-kms")]
+        let endpoints = crate::kms::endpoint::Endpoints::new(&self.config.http_kms)?;
         let deadline = self.config.deadline().map_err(|reason| wrong("the configuration", reason))?;
         let key = self.key.as_deref().filter(|uri| !uri.is_empty()).map(|uri| parse("--kmsURI", uri)).transpose()?;
         let recipients = self.config.default_recipients.iter().map(|uri| parse("default-recipients", uri));
@@ -393,7 +395,15 @@ impl Builder {
         let component = sandbox.component_digest();
         Ok(KeyProvider {
             sandbox,
-            lender: Arc::new(Lender { services, policy, addresses, component, audit }),
+            lender: Arc::new(Lender {
+                services,
+                #[cfg(feature = "http-kms")]
+                endpoints,
+                policy,
+                addresses,
+                component,
+                audit,
+            }),
             name: self.name.or(self.config.provider),
             default_name: self.default_name,
             key,

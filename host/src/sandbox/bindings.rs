@@ -157,7 +157,7 @@ fn info(uri: &KeyUri, wrapping: &str) -> KeyInfo {
 }
 
 /// A failure as a guest is told of it.
-fn told(error: Error) -> GuestError {
+pub(super) fn told(error: Error) -> GuestError {
     let text = printable(&error.to_string(), MAX_OUTSIDE_TEXT);
     match (error.told_kind(), error) {
         (_, Error::Kms { status, code, message, .. }) => GuestError::Kms(KmsFailure { status, code, message }),
@@ -169,6 +169,6 @@ fn told(error: Error) -> GuestError {
     }
 }
 
-fn nothing_lent() -> GuestError {
+pub(super) fn nothing_lent() -> GuestError {
     GuestError::Denied("no key is lent for listing packets".into())
 }
