@@ -1,5 +1,5 @@
-//! No path and no pattern makes their readers panic, and what is let through is sent as it was compared. An input is three lines: a path, a pattern and
-//! a key.
+//! No path and no pattern makes their readers panic, and what is let through is sent as it was compared. An input is three lines: a path, a
+//! pattern and a key.
 
 #![no_main]
 

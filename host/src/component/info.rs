@@ -163,9 +163,9 @@ fn reach(name: &str) -> Option<&'static str> {
     let (package, interface) = interface.split_once('/')?;
     match (package, interface) {
         ("ocicrypt:keyprovider", "kms") if version.starts_with("0.1.") => Some("keys that the host lends it, one use each"),
-        ("ocicrypt:keyprovider", "kms-http") if version.starts_with("0.1.") && cfg!(feature = "http-kms") => Some(
-            "HTTP to endpoints of the configuration, for keys that the host lends it; the host adds the credential and lets only allowed requests through",
-        ),
+        ("ocicrypt:keyprovider", "kms-http") if version.starts_with("0.1.") && cfg!(feature = "http-kms") => {
+            Some("HTTP to endpoints of the configuration, within the rules there; the host adds the credential")
+        }
         ("ocicrypt:keyprovider", "types") if version.starts_with("0.1.") => Some("nothing: types of what is said"),
         _ if !version.starts_with("0.2.") => None,
         ("wasi:random", "random" | "insecure" | "insecure-seed") => Some("random numbers"),

@@ -4,6 +4,7 @@
 //! means it doesn't know: that is between the component and the service. Policy, budget and record are [`crate::lending`]'s.
 
 mod credential;
+mod headers;
 pub mod path;
 mod rule;
 
@@ -14,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ocicrypt_kms_protocol::Operation;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{Client, Identity, Method, StatusCode, Url};
 use zeroize::Zeroizing;
 
 use self::credential::{Credential, Shown, read_certificate};
+use self::headers::{RequestHeaders, can_hold_credential, told};
 use self::path::Target;
 pub use self::rule::Rule;
 use crate::config::HttpKms;
@@ -26,41 +28,6 @@ use crate::error::printable;
 use crate::key_uri::{HttpKmsKey, Key, KeyUri, is_endpoint_name};
 use crate::kms::http::{address, below, client_of, note_request_id, parse_endpoint, read_at_most, root_cause, unreachable};
 use crate::{Error, count};
-
-/// The most headers that a component may set, and the most bytes of them together.
-const MAX_HEADERS: usize = 16;
-const MAX_HEADER_BYTES: usize = 8 << 10;
-/// What a component may always set.
-const FREE: [HeaderName; 2] = [ACCEPT, CONTENT_TYPE];
-/// What a component is given of an answer's headers.
-const TOLD: [HeaderName; 3] = [CONTENT_TYPE, ETAG, RETRY_AFTER];
-/// What no configuration lets a component set: whose a request is, where it goes, where it ends, and headers by which servers take it for another one.
-const NEVER: [&str; 22] = [
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-rewrite-url",
-];
-/// The same, by how they begin.
-const NEVER_BEGINNING: [&str; 3] = ["proxy-", "x-forwarded-", "x-original-"];
 
 /// The endpoints of a host, by name.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +43,7 @@ pub struct Endpoint {
     certificate: Option<(PathBuf, PathBuf)>,
     credential: Credential,
     rules: Vec<Rule>,
-    request_headers: Vec<HeaderName>,
+    request_headers: RequestHeaders,
     max_requests: u32,
     max_body: usize,
     timeout: Duration,
@@ -164,11 +131,6 @@ impl Endpoint {
         if rules.is_empty() {
             return Err("`allow` lets nothing through; list what a component may ask for".into());
         }
-        let may_be_set = |name: &String| {
-            let parsed = name.parse::<HeaderName>().ok();
-            let parsed = parsed.filter(|name| !is_never(name) && credential.header_name() != Some(name));
-            parsed.ok_or_else(|| format!("`request-headers`: a component can't set `{}`", printable(name, 64)))
-        };
         let within = |name: &str, value: u32, most: u32| match (1..=most).contains(&value) {
             true => Ok(value),
             false => Err(format!("`{name}` is not from 1 to {most}")),
@@ -177,7 +139,7 @@ impl Endpoint {
             name: name.to_owned(),
             authorities: settings.ca_file.clone(),
             certificate,
-            request_headers: settings.request_headers.iter().map(may_be_set).collect::<Result<_, _>>()?,
+            request_headers: RequestHeaders::new(&settings.request_headers, credential.header_name())?,
             credential,
             rules,
             max_requests: within("max-requests", settings.max_requests, 16)?,
@@ -214,7 +176,7 @@ impl Endpoint {
                 format!("its method, path or query is none of those allowed to {operation}: {}", printable(&allowed.join(", "), 512));
             (reason, format!("if the component should ask for it, add it to `allow` {section}"))
         })?;
-        let headers = self.headers(request.headers).map_err(|reason| (reason, format!("see `request-headers` {section}")))?;
+        let headers = self.request_headers.read(request.headers).map_err(|reason| (reason, format!("see `request-headers` {section}")))?;
         if request.body.len() > self.max_body {
             return Err((format!("its body is longer than {} bytes", self.max_body), format!("see `max-body-kib` {section}")));
         }
@@ -225,22 +187,6 @@ impl Endpoint {
         }
         url.set_query(target.query);
         Ok(Allowed { method: rule.method.clone(), url, headers, body: request.body, shown: rule.shown(key) })
-    }
-
-    fn headers(&self, asked: &[(String, String)]) -> Result<HeaderMap, String> {
-        if asked.len() > MAX_HEADERS || asked.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_HEADER_BYTES {
-            return Err(format!("it has more than {MAX_HEADERS} headers, or more than {MAX_HEADER_BYTES} bytes of them"));
-        }
-        let mut headers = HeaderMap::new();
-        for (name, value) in asked {
-            let name = name.parse::<HeaderName>().ok().filter(|name| FREE.contains(name) || self.request_headers.contains(name));
-            let name = name.ok_or("it has a header that a component can't set here")?;
-            let value = HeaderValue::from_str(value).map_err(|_| "it has a header whose value is not printable ASCII")?;
-            if headers.insert(name, value).is_some() {
-                return Err("it has a header twice".into());
-            }
-        }
-        Ok(headers)
     }
 
     /// Makes a request, once. The status is that of the answer, if there was one.
@@ -328,8 +274,7 @@ fn credential(settings: &HttpKms, url: &Url) -> Result<(Credential, Option<(Path
     match (bearer_file, header, client_certificate, client_key) {
         (Some(file), None, None, None) => Ok((Credential::Bearer(file.clone()), None)),
         (None, Some(header), None, None) => {
-            let name = header.name.parse::<HeaderName>().ok();
-            let name = name.filter(|name| name == reqwest::header::AUTHORIZATION || (!is_never(name) && !FREE.contains(name)));
+            let name = header.name.parse::<HeaderName>().ok().filter(can_hold_credential);
             let name = name.ok_or_else(|| format!("`header`: `{}` can't hold a credential", printable(&header.name, 64)))?;
             Ok((Credential::Header { name, file: header.file.clone() }, None))
         }
@@ -337,15 +282,6 @@ fn credential(settings: &HttpKms, url: &Url) -> Result<(Credential, Option<(Path
         (None, None, Some(certificate), Some(key)) => Ok((Credential::Certificate, Some((certificate.clone(), key.clone())))),
         _ => Err("it needs exactly one credential: `bearer-file`, `header`, or `client-certificate` with `client-key`".into()),
     }
-}
-
-fn is_never(name: &HeaderName) -> bool {
-    NEVER.contains(&name.as_str()) || NEVER_BEGINNING.iter().any(|beginning| name.as_str().starts_with(beginning))
-}
-
-fn told(headers: &HeaderMap) -> Vec<(String, String)> {
-    let value = |name: &HeaderName| Some((name.to_string(), headers.get(name)?.to_str().ok()?.to_owned()));
-    TOLD.iter().filter_map(value).collect()
 }
 
 #[cfg(test)]
@@ -446,30 +382,11 @@ mod tests {
     }
 
     #[test]
-    fn only_harmless_headers_are_let_through() {
-        let with = |headers: &[(&str, &str)]| {
-            let headers: Vec<_> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            allow(Operation::Wrap, request("POST", "/encrypt/k", &headers))
-        };
-        assert!(with(&[("Content-Type", "application/json"), ("accept", "*/*"), ("x-tenant", "a")]).is_ok());
-        for name in [
-            "Authorization",
-            "HOST",
-            "cookie",
-            "Content-Length",
-            "Transfer-Encoding",
-            "Connection",
-            "X-HTTP-Method-Override",
-            "x-other",
-            "a b",
-            "",
-        ] {
-            assert!(with(&[(name, "x")]).unwrap_err().contains("a header that a component can't set"), "{name}");
-        }
-        assert!(with(&[("accept", "a\r\nHost: evil.example")]).unwrap_err().contains("not printable ASCII"));
-        assert!(with(&[("accept", "a"), ("Accept", "b")]).unwrap_err().contains("a header twice"));
-        assert!(with(&[("accept", &"a".repeat(9000))]).unwrap_err().contains("bytes of them"));
+    fn what_is_too_long_is_not_let_through() {
         let long = Request { body: Zeroizing::new(vec![0; 1025]), ..request("POST", "/encrypt/k", &[]) };
-        assert!(allow(Operation::Wrap, long).unwrap_err().contains("longer than 1024 bytes"));
+        assert!(allow(Operation::Wrap, long).unwrap_err().contains("longer than 1024 bytes; see `max-body-kib` below `[http-kms.kms]`"));
+        let header = [("x-other".to_owned(), "x".to_owned())];
+        let reason = allow(Operation::Wrap, request("POST", "/encrypt/k", &header)).unwrap_err();
+        assert!(reason.contains("can't set here; see `request-headers` below `[http-kms.kms]`"), "{reason}");
     }
 }

@@ -138,6 +138,15 @@ fn the_built_in_component_says_which_keys_need_another_one() {
 }
 
 #[test]
+fn doctor_tries_a_key_behind_an_endpoint() {
+    let scene = Scene::new(&rust(), TRANSIT, "");
+    let [config, component] = ["config.toml", "component.wasm"].map(|name| scene.skopeo.path(name));
+    let arguments = ["--config", text(&config), "--component", text(&component), "--component-sha256", &scene.digest];
+    let said = scene.skopeo.ocicrypt_kms(&[&arguments[..], &["doctor", "http-kms://bao/k"]].concat());
+    assert!(said.contains("ok      http-kms://bao/k: a key was wrapped and unwrapped"), "{said}");
+}
+
+#[test]
 fn component_info_says_what_such_a_component_reaches() {
     let scene = Scene::new(&rust(), TRANSIT, "");
     let said = scene.skopeo.ocicrypt_kms(&["component", "info", text(&scene.skopeo.path("component.wasm"))]);

@@ -1,8 +1,8 @@
 //! Paths of requests, and patterns of those that are let through.
 //!
 //! A path comes from a component and is compared as it is written. So it has to mean to every server, proxy and library on its way what it is
-//! compared as: it has no percent-encoding, no empty, `.` or `..` segment, no backslash, no `;` and no control character. What isn't surely harmless is
-//! refused.
+//! compared as: it has no percent-encoding, no empty, `.` or `..` segment, no backslash, no `;` and no control character. What isn't surely
+//! harmless is refused.
 //!
 //! A pattern is such a path with `{key}` in it for the key that an endpoint was lent for, or with `*` in place of a whole segment.
 
