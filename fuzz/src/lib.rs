@@ -23,6 +23,10 @@ pub mod kms {
     pub mod answer;
     pub mod keystore;
 
+    /// Endpoints of the configuration.
+    pub mod endpoint {
+        pub mod path;
+    }
     /// AWS KMS.
     pub mod aws {
         pub mod answer;

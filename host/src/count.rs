@@ -27,7 +27,7 @@ pub(crate) const RELOADS: &str = "ocicrypt_kms_reloads_total";
 #[cfg(feature = "http")]
 pub(crate) const REQUESTS: &str = "ocicrypt_kms_requests_total";
 /// Tokens and credentials that were asked for, by `service` and `outcome` (`ok`, `failed`).
-#[cfg(feature = "http")]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault", all(feature = "http", feature = "server")))]
 pub(crate) const TOKENS: &str = "ocicrypt_kms_tokens_total";
 
 /// What becomes of an exchange. One that is dropped before it is finished was given up by its caller.
@@ -100,7 +100,7 @@ pub(crate) fn reload(what: &'static str, done: bool) {
     metrics::counter!(RELOADS, "what" => what, "outcome" => whether(done)).increment(1);
 }
 
-#[cfg(any(feature = "http", feature = "server"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault", feature = "server"))]
 fn whether(done: bool) -> &'static str {
     if done { "ok" } else { "failed" }
 }

@@ -3,6 +3,11 @@
 //! A [`Lending`] is the host's side of one exchange. A guest asks for a key by URI; it gets one only if the exchange is about that key, the
 //! budget isn't spent and the [`Policy`] agrees, and it may use it once. Everything is written down in the [`Lending`]'s own record, which decides
 //! what the caller is told: a guest's word about a denial or a KMS counts for nothing.
+//!
+//! Where a guest brings the knowledge of a KMS along, it is lent an endpoint in place of a key, under the same rules: [`Lending::open_endpoint`].
+
+#[cfg(feature = "http-kms")]
+mod endpoint;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +30,9 @@ use crate::kms::{Header, MAX_CIPHERTEXT, MAX_PLAINTEXT, OpenKey, Services, Wrapp
 use crate::policy::{Denial, Origin, Policy, Request};
 use crate::{Error, ErrorKind};
 
+#[cfg(feature = "http-kms")]
+pub use self::endpoint::LentEndpoint;
+
 /// The most keys that one exchange may try to open, failures counted.
 pub const MAX_OPENS: u32 = 16;
 /// The most uses that one exchange may try, failures counted.
@@ -44,6 +52,9 @@ const MAX_ENCAPSULATED: usize = 2048;
 pub struct Lender {
     /// Where keys are.
     pub services: Services,
+    /// Endpoints of services that only a component knows.
+    #[cfg(feature = "http-kms")]
+    pub endpoints: crate::kms::endpoint::Endpoints,
     /// Who may use them.
     pub policy: Arc<dyn Policy>,
     /// For parsing key URIs.
@@ -79,14 +90,25 @@ struct Failure {
     error: Error,
 }
 
+/// A key that a guest asks for.
+struct Asked {
+    /// In canonical form where it has one.
+    canonical: String,
+    began: Instant,
+}
+
 /// A key that was lent.
 pub struct LentKey {
     uri: KeyUri,
     key: OpenKey,
     spent: bool,
-    /// The exchange that it was lent for.
+    loan: Loan,
+}
+
+/// In which exchange something was lent, and under which number its ledger has it.
+#[derive(Clone, Copy)]
+struct Loan {
     lending: u64,
-    /// Under which the ledger has it.
     number: usize,
 }
 
@@ -175,17 +197,26 @@ impl Lending {
     /// # Errors
     /// If the budget is spent, the exchange isn't about the key, the policy says no, or the key can't be opened.
     pub async fn open(&mut self, uri: &str, operation: Operation) -> Result<LentKey, Error> {
-        let parsed = KeyUri::parse(uri, &self.lender.addresses).map_err(Error::from);
-        let canonical = parsed.as_ref().map_or_else(|_| printable(uri, 256), |uri| uri.canonical().to_owned());
-        let began = Instant::now();
+        let (parsed, asked) = self.asked(uri);
         let outcome = self.try_open(parsed, operation).await;
-        if let Err(error) = &outcome {
-            self.ledger.refused(&canonical, std::mem::take(&mut self.decided), began, error);
-        }
-        self.record("open", canonical, outcome)
+        self.end_open("open", asked, outcome)
     }
 
     async fn try_open(&mut self, uri: Result<KeyUri, Error>, operation: Operation) -> Result<LentKey, Error> {
+        let uri = self.admit(uri, operation)?;
+        let key = self.lender.services.open(&uri, operation, self.deadline).await?;
+        let loan = self.lend(&uri);
+        Ok(LentKey { uri, key, spent: false, loan })
+    }
+
+    fn asked(&self, uri: &str) -> (Result<KeyUri, Error>, Asked) {
+        let parsed = KeyUri::parse(uri, &self.lender.addresses).map_err(Error::from);
+        let canonical = parsed.as_ref().map_or_else(|_| printable(uri, 256), |uri| uri.canonical().to_owned());
+        (parsed, Asked { canonical, began: Instant::now() })
+    }
+
+    /// Whether a key may be lent: by the budget, by what the exchange is about, and by the policy.
+    fn admit(&mut self, uri: Result<KeyUri, Error>, operation: Operation) -> Result<KeyUri, Error> {
         self.opens += 1;
         let uri = uri?;
         if self.opens > MAX_OPENS {
@@ -198,10 +229,20 @@ impl Lending {
             return Err(self.budget(&uri, "this exchange is not about it".into()));
         };
         self.decide(&uri, operation, origin)?;
-        let key = self.lender.services.open(&uri, operation, self.deadline).await?;
+        Ok(uri)
+    }
+
+    /// Notes that a key was lent.
+    fn lend(&mut self, uri: &KeyUri) -> Loan {
         self.opened.push(uri.clone());
-        let number = self.ledger.lent(uri.canonical(), std::mem::take(&mut self.decided));
-        Ok(LentKey { uri, key, spent: false, lending: self.number, number })
+        Loan { lending: self.number, number: self.ledger.lent(uri.canonical(), std::mem::take(&mut self.decided)) }
+    }
+
+    fn end_open<T>(&mut self, step: &'static str, asked: Asked, outcome: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &outcome {
+            self.ledger.refused(&asked.canonical, std::mem::take(&mut self.decided), asked.began, error);
+        }
+        self.record(step, asked.canonical, outcome)
     }
 
     /// Asks the policy, and keeps what it decided by.
@@ -289,25 +330,31 @@ impl Lending {
 
     /// Whether a key may be used (once more).
     fn begin(&mut self, key: &LentKey, operation: Operation) -> Result<(), Error> {
-        self.uses += 1;
-        self.use_began = Instant::now();
-        if key.lending != self.number {
-            let error = self.budget(&key.uri, "it was lent in another exchange".into());
-            self.ledger.refused(key.uri.canonical(), Decided::default(), self.use_began, &error);
-            return Err(error);
-        }
-        self.ledger.begin(key.number);
-        // What was asked before, such as a token, is another request.
-        request_id::take();
-        if self.uses > MAX_USES {
-            return Err(self.budget(&key.uri, format!("this exchange has used keys more than {MAX_USES} times")));
-        }
+        self.begin_use(&key.uri, key.loan)?;
         if operation != self.exchange.operation {
             return Err(self.budget(&key.uri, format!("it was lent to {}, not to {operation}", self.exchange.operation)));
         }
         match key.spent {
             true => Err(self.budget(&key.uri, "it was lent for one use, which it has had".into())),
             false => Ok(()),
+        }
+    }
+
+    /// One more use of what was lent for a key begins, if the budget has it.
+    fn begin_use(&mut self, uri: &KeyUri, loan: Loan) -> Result<(), Error> {
+        self.uses += 1;
+        self.use_began = Instant::now();
+        if loan.lending != self.number {
+            let error = self.budget(uri, "it was lent in another exchange".into());
+            self.ledger.refused(uri.canonical(), Decided::default(), self.use_began, &error);
+            return Err(error);
+        }
+        self.ledger.begin(loan.number);
+        // What was asked before, such as a token, is another request.
+        request_id::take();
+        match self.uses <= MAX_USES {
+            true => Ok(()),
+            false => Err(self.budget(uri, format!("this exchange has used keys more than {MAX_USES} times"))),
         }
     }
 

@@ -80,6 +80,7 @@
 //! | `opentelemetry` | the server continues its clients' traces, and the program sends them by OTLP |
 //! | `hardening` (default) | the program gives up rights of its process that an exchange doesn't need; nothing in the library |
 //! | `compile` | run other components than the one that was compiled at build time; brings a compiler and WASI |
+//! | `http-kms` | `kms::endpoint`: components for services that this program doesn't know; brings `compile` |
 //!
 //! Who wants a library with one service: `default-features = false, features = ["aws"]`. Without any of them, only keys of an
 //! embedder's own services are there.

@@ -97,7 +97,7 @@ fn a_component_that_sleeps_is_left_at_the_deadline() {
 #[test]
 fn an_import_of_neither_the_world_nor_wasi_is_refused_by_name() {
     for import in
-        ["acme:spy/net@1.0.0", "wasi:http/outgoing-handler@0.2.6", "wasi:clocks/wall-clock@0.3.0", "ocicrypt:keyprovider/kms-http@0.1.0"]
+        ["acme:spy/net@1.0.0", "wasi:http/outgoing-handler@0.2.6", "wasi:clocks/wall-clock@0.3.0", "ocicrypt:keyprovider/kms-http@0.2.0"]
     {
         let component = wat::parse_str(format!(r#"(component (import "{import}" (instance (export "x" (func)))))"#)).unwrap();
         let error = Sandbox::compile(&component, Instances::OneShot).err().unwrap();

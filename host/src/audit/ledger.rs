@@ -56,10 +56,19 @@ struct Book {
     kept: Vec<Entry>,
     /// Keys that were lent, and whether they were used.
     lent: Vec<(Entry, bool)>,
-    /// The use that is under way: the key's number, and since when.
-    under_way: Option<(usize, Instant)>,
+    under_way: Option<UnderWay>,
     failures: u32,
     concluded: bool,
+}
+
+/// The use that is under way.
+struct UnderWay {
+    /// The key's number.
+    number: usize,
+    began: Instant,
+    /// What is asked of an endpoint, and how that was answered.
+    request: Option<String>,
+    status: Option<u16>,
 }
 
 impl Ledger {
@@ -106,7 +115,23 @@ impl Ledger {
     /// A use of a lent key begins.
     pub fn begin(&mut self, number: usize) {
         if let Some(book) = &mut self.0 {
-            book.under_way = Some((number, Instant::now()));
+            book.under_way = Some(UnderWay { number, began: Instant::now(), request: None, status: None });
+        }
+    }
+
+    /// The use is this request to an endpoint, in the words of the rule that allows it.
+    #[cfg(feature = "http-kms")]
+    pub fn requesting(&mut self, request: &str) {
+        if let Some(use_) = self.0.as_mut().and_then(|book| book.under_way.as_mut()) {
+            use_.request = Some(request.to_owned());
+        }
+    }
+
+    /// The endpoint has answered, with this status of HTTP if with any.
+    #[cfg(feature = "http-kms")]
+    pub fn answered(&mut self, status: Option<u16>) {
+        if let Some(use_) = self.0.as_mut().and_then(|book| book.under_way.as_mut()) {
+            use_.status = status;
         }
     }
 
@@ -173,10 +198,10 @@ impl Book {
     }
 
     fn end_use(&mut self, ended: Ended<'_>, request_id: Option<String>) {
-        let Some((number, began)) = self.under_way.take() else { return };
+        let Some(UnderWay { number, began, request, status }) = self.under_way.take() else { return };
         let Some((entry, used)) = self.lent.get_mut(number) else { return };
         *used = true;
-        let entry = Entry { event: Event::Use, request_id, ..entry.clone() };
+        let entry = Entry { event: Event::Use, request, status, request_id, ..entry.clone() };
         match ended {
             Ended::Well => self.keep(entry, "ok", began.elapsed()),
             Ended::Failed(error) => self.keep_failure(entry, error, error.line(), began.elapsed()),

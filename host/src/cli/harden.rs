@@ -29,7 +29,7 @@ impl Needs {
         // Google's library asks this variable before it starts what a credential file names.
         let executables = || environment.get("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES").is_some();
         let programs = |service: &Service| match service {
-            Service::Local | Service::Vault => false,
+            Service::Local | Service::Vault | Service::HttpKms => false,
             Service::Gcp => executables(),
             // `az`, and `credential_process` of AWS's configuration.
             _ => true,
@@ -186,6 +186,7 @@ mod tests {
         assert_eq!(needs(&[]), LOCAL);
         assert_eq!(needs(&[Service::Local, Service::Vault]), Needs { network: true, programs: false });
         assert_eq!(needs(&[Service::Gcp]), Needs { network: true, programs: false });
+        assert_eq!(needs(&[Service::HttpKms]), Needs { network: true, programs: false });
         for service in [Service::Aws, Service::Azure] {
             assert_eq!(needs(&[service]), Needs { network: true, programs: true });
         }

@@ -163,6 +163,9 @@ fn reach(name: &str) -> Option<&'static str> {
     let (package, interface) = interface.split_once('/')?;
     match (package, interface) {
         ("ocicrypt:keyprovider", "kms") if version.starts_with("0.1.") => Some("keys that the host lends it, one use each"),
+        ("ocicrypt:keyprovider", "kms-http") if version.starts_with("0.1.") && cfg!(feature = "http-kms") => {
+            Some("HTTP to endpoints of the configuration, within the rules there; the host adds the credential")
+        }
         ("ocicrypt:keyprovider", "types") if version.starts_with("0.1.") => Some("nothing: types of what is said"),
         _ if !version.starts_with("0.2.") => None,
         ("wasi:random", "random" | "insecure" | "insecure-seed") => Some("random numbers"),
@@ -212,6 +215,13 @@ mod tests {
             assert_eq!(import(name).fits().unwrap_err(), format!("it imports {name}, which this program has not"));
         }
         assert!(import("wasi:clocks/wall-clock@0.2.0").fits().unwrap_err().contains("does not export"));
+    }
+
+    #[test]
+    #[cfg(feature = "http-kms")]
+    fn a_component_that_reaches_endpoints_says_so() {
+        let info = info(r#"(component (import "ocicrypt:keyprovider/kms-http@0.1.0" (instance)))"#).unwrap();
+        assert!(info.imports[0].reach.unwrap().starts_with("HTTP to endpoints of the configuration"), "{:?}", info.imports);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod audit;
 mod component;
+mod http_kms;
 mod server;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 pub use self::audit::{Audit, AuditSink};
 pub use self::component::Component;
+pub use self::http_kms::{HttpKms, HttpKmsHeader, HttpKmsRule, HttpKmsUsage};
 pub use self::server::{LogFormat, LogLevel, Server};
 use crate::{Error, text_file};
 
@@ -46,6 +48,8 @@ pub struct Config {
     pub aws: Aws,
     /// Azure Key Vault and Managed HSM.
     pub azure: Azure,
+    /// Endpoints of services that only a component knows, by name.
+    pub http_kms: BTreeMap<String, HttpKms>,
     /// `ocicrypt-kms serve`.
     pub server: Server,
     /// What is written down of each use.
@@ -170,6 +174,7 @@ impl Default for Config {
             vault: Vault::default(),
             aws: Aws::default(),
             azure: Azure::default(),
+            http_kms: BTreeMap::new(),
             server: Server::default(),
             audit: Audit::default(),
         }
@@ -286,6 +291,13 @@ mod tests {
         assert!(config.component.file.is_some() && config.component.sha256.is_some() && config.component.cache && config.hardening);
         assert!(config.aws.endpoint.is_some());
         assert!(config.azure.endpoint.is_some() && !config.azure.suffixes().unwrap().is_empty());
+        let endpoint = &config.http_kms["fortanix"];
+        assert!(
+            endpoint.ca_file.is_some()
+                && endpoint.bearer_file.is_some()
+                && endpoint.allow.len() == 2
+                && !endpoint.request_headers.is_empty()
+        );
         assert!(config.audit.file.is_some() && config.audit.rotate_at().unwrap().is_some() && !config.audit.sinks.is_empty());
         assert!(config.audit.checkpoints().unwrap().is_some() && config.audit.checkpoint_file.is_some());
         assert!(!config.server.listen.is_empty() && config.server.group.is_some() && config.server.metrics.is_some());

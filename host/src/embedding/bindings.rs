@@ -15,7 +15,7 @@ use crate::{Error, ErrorKind};
 pub(crate) const MAX_RANDOM: u64 = 4096;
 
 #[allow(missing_docs)]
-mod generated {
+pub(super) mod generated {
     wasmtime::component::bindgen!({
         path: "wit",
         world: "key-provider",
@@ -32,7 +32,8 @@ mod generated {
     });
 }
 
-use generated::ocicrypt::keyprovider::kms::{self, KeyInfo, Usage, WrappedKey};
+pub(super) use generated::ocicrypt::keyprovider::kms::Usage;
+use generated::ocicrypt::keyprovider::kms::{self, KeyInfo, WrappedKey};
 use generated::ocicrypt::keyprovider::types;
 use generated::wasi::random::random;
 
@@ -57,7 +58,7 @@ pub fn add_random_to_linker<T: Send + 'static>(linker: &mut Linker<T>) -> Result
     random::add_to_linker::<T, Random>(linker, |_| Random)
 }
 
-struct Kms;
+pub(super) struct Kms;
 
 impl HasData for Kms {
     type Data<'a> = KmsCtxView<'a>;
@@ -162,7 +163,7 @@ fn info(uri: &KeyUri, wrapping: &str) -> KeyInfo {
 }
 
 /// A failure as a guest is told of it.
-fn told(error: Error) -> GuestError {
+pub(super) fn told(error: Error) -> GuestError {
     let text = printable(&error.to_string(), MAX_OUTSIDE_TEXT);
     match (error.told_kind(), error) {
         (_, Error::Kms { status, code, message, .. }) => GuestError::Kms(KmsFailure { status, code, message }),
@@ -174,6 +175,6 @@ fn told(error: Error) -> GuestError {
     }
 }
 
-fn nothing_lent() -> GuestError {
+pub(super) fn nothing_lent() -> GuestError {
     GuestError::Denied("no key is lent for listing packets".into())
 }

@@ -76,6 +76,8 @@
 
 mod answer;
 mod bindings;
+#[cfg(feature = "http-kms")]
+mod http_bindings;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,6 +89,8 @@ pub(crate) use self::bindings::MAX_RANDOM;
 pub use self::bindings::{
     Attempt, Guest, GuestError, GuestPre, KmsFailure, PacketInfo, Provider, Settings, add_random_to_linker, add_to_linker,
 };
+#[cfg(feature = "http-kms")]
+pub use self::http_bindings::add_http_to_linker;
 use crate::audit::Ledger;
 use crate::caller::Caller;
 use crate::count::Counted;

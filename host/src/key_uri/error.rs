@@ -176,12 +176,13 @@ impl KeyUriError {
             Self::AlgorithmRefused { service: Service::Gcp, possible: [], .. } => {
                 "name the asymmetric version: end with /cryptoKeyVersions/VERSION?algorithm=RSA-OAEP-256".into()
             }
+            Self::AlgorithmRefused { possible: [], .. } => "leave algorithm= out: only the component knows how such a key wraps".into(),
             Self::AlgorithmRefused { possible, .. } => format!("it can have {}, or leave algorithm= out", names(possible)),
         }
     }
 }
 
-const SCHEMES: &str = "gcpkms://, awskms:///, azurekms://, hashivault://, openbao:// or local://";
+const SCHEMES: &str = "gcpkms://, awskms:///, azurekms://, hashivault://, openbao://, local:// or http-kms://";
 const QUERY: &str = "context_NAME=VALUE and algorithm=NAME";
 const QUOTED_LENGTH: usize = 100;
 

@@ -11,6 +11,7 @@
 //! | Azure Key Vault, Managed HSM | `azurekms://HOST/KEY[/VERSION]` | the key identifier `https://HOST/keys/KEY[/VERSION]` |
 //! | Vault, OpenBao transit | `hashivault://MOUNT/KEY`, `openbao://MOUNT/KEY` | without `MOUNT`; `hcvault://HOST/MOUNT/[keys/]KEY` |
 //! | local keystore | `local://NAME` | |
+//! | a service that a component knows | `http-kms://ENDPOINT/KEY[/…]` | |
 //! | a service of an embedding program ([`OtherService`]) | `SCHEME://SEGMENT[/SEGMENT…]` | |
 //!
 //! A query may follow: `?algorithm=NAME` and any number up to 16 of `context_NAME=VALUE`, in any order.
@@ -32,6 +33,7 @@ mod aws;
 mod azure;
 mod error;
 mod gcp;
+mod http_kms;
 mod local;
 mod other;
 mod parts;
@@ -47,6 +49,7 @@ pub use aws::{Arn, AwsKey, aws_dns_suffix};
 pub use azure::AzureKey;
 pub use error::KeyUriError;
 pub use gcp::GcpKey;
+pub use http_kms::{HttpKmsKey, is_endpoint_name};
 pub use local::LocalKey;
 pub use other::{BadServiceName, OtherKey, OtherService};
 pub use query::{Algorithm, MAX_CONTEXT_ENTRIES};
@@ -84,6 +87,8 @@ pub enum Service {
     Vault,
     /// JWK sets in files on this machine.
     Local,
+    /// An endpoint of the configuration, whose service a component knows.
+    HttpKms,
     /// A service that an embedding program brings along.
     Other(OtherService),
 }
@@ -102,6 +107,8 @@ pub enum Key {
     Vault(VaultKey),
     /// A key of the local keystore.
     Local(LocalKey),
+    /// A key behind an endpoint of the configuration.
+    HttpKms(HttpKmsKey),
     /// A key of a service that isn't built in.
     Other(OtherKey),
 }
@@ -116,6 +123,7 @@ pub(crate) enum Scheme {
     Vault(VaultFlavour),
     VaultHost,
     Local,
+    HttpKms,
     Other(OtherService),
 }
 
@@ -136,6 +144,7 @@ impl Scheme {
             "openbao" => Some(Self::Vault(VaultFlavour::OpenBao)),
             "hcvault" => Some(Self::VaultHost),
             "local" => Some(Self::Local),
+            "http-kms" => Some(Self::HttpKms),
             _ => None,
         }
     }
@@ -149,6 +158,7 @@ impl Scheme {
             Self::Azure | Self::AzureIdentifier => Service::Azure,
             Self::Vault(_) | Self::VaultHost => Service::Vault,
             Self::Local => Service::Local,
+            Self::HttpKms => Service::HttpKms,
             Self::Other(service) => Service::Other(service),
         }
     }
@@ -264,6 +274,7 @@ impl Key {
             Scheme::Vault(flavour) => VaultKey::parse(flavour, rest).map(Key::Vault),
             Scheme::VaultHost => VaultKey::parse_with_host(rest, addresses).map(Key::Vault),
             Scheme::Local => LocalKey::parse(rest).map(Key::Local),
+            Scheme::HttpKms => HttpKmsKey::parse(rest).map(Key::HttpKms),
             Scheme::Other(service) => OtherKey::parse(service, rest).map(Key::Other),
         }
     }
@@ -275,6 +286,7 @@ impl Key {
             Key::Azure(_) => Service::Azure,
             Key::Vault(_) => Service::Vault,
             Key::Local(_) => Service::Local,
+            Key::HttpKms(_) => Service::HttpKms,
             Key::Other(key) => Service::Other(key.service),
         }
     }
@@ -286,6 +298,7 @@ impl Key {
             Key::Azure(key) => key.identity(),
             Key::Vault(key) => key.identity(),
             Key::Local(key) => key.identity(),
+            Key::HttpKms(key) => key.identity(),
             Key::Other(key) => key.identity(),
         }
     }
@@ -295,7 +308,7 @@ impl Key {
         match self {
             Key::Gcp(key) => key.version_suffix(),
             Key::Azure(key) => key.version_suffix(),
-            Key::Aws(_) | Key::Vault(_) | Key::Local(_) | Key::Other(_) => String::new(),
+            Key::Aws(_) | Key::Vault(_) | Key::Local(_) | Key::HttpKms(_) | Key::Other(_) => String::new(),
         }
     }
 
@@ -305,6 +318,8 @@ impl Key {
             Key::Gcp(key) => key.algorithms(),
             Key::Aws(_) | Key::Vault(_) => &[Algorithm::RsaOaep256],
             Key::Azure(key) => key.algorithms(),
+            // Only the component knows how such a key wraps.
+            Key::HttpKms(_) => &[],
             // A JWK need not say its algorithm (RFC 7517, 4.4); what other services need is theirs to refuse.
             Key::Local(_) | Key::Other(_) => Algorithm::ALL,
         }
@@ -320,6 +335,7 @@ impl Service {
             Service::Azure => "azure",
             Service::Vault => "vault",
             Service::Local => "local",
+            Service::HttpKms => "http-kms",
             Service::Other(service) => service.as_str(),
         }
     }
@@ -332,6 +348,7 @@ impl Service {
             Service::Azure => "Azure Key Vault",
             Service::Vault => "Vault",
             Service::Local => "the local keystore",
+            Service::HttpKms => "an endpoint",
             Service::Other(service) => service.as_str(),
         }
     }
@@ -344,6 +361,7 @@ impl Service {
             Service::Azure => "azurekms://NAME.vault.azure.net/KEY[/VERSION]",
             Service::Vault => "hashivault://MOUNT/KEY or openbao://MOUNT/KEY",
             Service::Local => "local://NAME",
+            Service::HttpKms => "http-kms://ENDPOINT/KEY",
             Service::Other(_) => "SCHEME://NAME[/NAME…] with names of letters, digits and characters of `_-.`",
         }
     }

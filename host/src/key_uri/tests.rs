@@ -106,6 +106,7 @@ fn every_accepted_spelling_becomes_the_canonical_one() {
         (Service::Vault, &["hcvault://vault.example.com/keys/k"], "hashivault://keys/k", ""),
         (Service::Vault, &["openbao://k", "openbao://transit/k"], "openbao://transit/k", ""),
         (Service::Local, &["local://Name-1.x_y"], "local://Name-1.x_y", ""),
+        (Service::HttpKms, &["http-kms://eu-1/team/Key_1.x"], "http-kms://eu-1/team/Key_1.x", ""),
         (Service::Other(hsm()), &["my-hsm://slot.1/Team_a"], "my-hsm://slot.1/Team_a", ""),
     ];
     for (service, spellings, canonical, version) in cases {
@@ -131,6 +132,7 @@ fn a_service_that_is_not_built_in_has_a_name_that_is_no_others() {
         "gcpkms",
         "gcp-kms",
         "hcvault",
+        "http-kms",
         "https",
         "http",
         "a-name-that-is-longer-than-it-may-be",
@@ -190,6 +192,9 @@ fn the_parts_of_each_service_can_be_read() {
 
     let Key::Local(key) = parse("local://k").key().clone() else { panic!() };
     assert_eq!(key.name, "k");
+
+    let Key::HttpKms(key) = parse("http-kms://eu/a/b").key().clone() else { panic!() };
+    assert_eq!((key.endpoint.as_str(), key.key.as_str()), ("eu", "a/b"));
 }
 
 #[test]
@@ -224,6 +229,7 @@ fn each_service_has_its_algorithms_and_refuses_the_others() {
         ("azurekms://abc.managedhsm.azure.net/k", &["RSA-OAEP-256", "A256KW"]),
         ("hashivault://k", &["RSA-OAEP-256"]),
         ("local://k", &["RSA-OAEP-256", "A256KW", "ECDH-ES+A256KW", "HPKE-9-KE", "HPKE-12-KE"]),
+        ("http-kms://eu/k", &[]),
     ];
     for (key, possible) in cases {
         for algorithm in Algorithm::ALL {
@@ -276,6 +282,12 @@ fn texts_that_break_a_general_rule_are_refused() {
         ("azurekms://abc.vault.azure.net:/k", "port", "configuration"),
         ("hashivault://127.0.0.1:8200/k", "port", "configuration"),
         ("hcvault://vault.example.com:8200/transit/k", "port", "configuration"),
+        ("http-kms://eu:8200/k", "port: `eu:8200`", "configuration"),
+        ("http-kms://user@eu/k", "user information", "credentials"),
+        ("http-kms://eu/a%2fb", "percent-encoding in its path", "as they are"),
+        ("http-kms:///k", "empty path segment", "double slash"),
+        ("http-kms://eu/a/../b", "`..` path segment", "whole path"),
+        ("http-kms://eu/.", "`.` or", "whole path"),
         ("hashivault://transit%2fk", "percent-encoding in its path", "query values"),
         ("hashivault://transit/%2e%2e/k", "percent-encoding in its path", "as they are"),
         ("gcpkms://projects/p%00", "percent-encoding in its path", "as they are"),
@@ -363,6 +375,16 @@ fn paths_that_break_a_services_rule_are_refused() {
         ("local://.hidden", "not a valid key name", "letter or digit"),
         ("local://a\\b", "not a valid key name", "letter or digit"),
         (&long("local://", 65), "not a valid key name", "63"),
+        ("http-kms://eu", "`eu` does not name a key of an endpoint", "http-kms://ENDPOINT/KEY"),
+        ("http-kms://eu/a/b/c/d/e/f/g/h/i", "does not name a key of an endpoint", "http-kms://ENDPOINT/KEY"),
+        ("http-kms://kms.example/k", "`kms.example` is not a valid endpoint", "lower-case letters"),
+        ("http-kms://EU/k", "`EU` is not a valid endpoint", "hyphens"),
+        (&long("http-kms://eu/", 129), "not a valid key of an endpoint", "128"),
+        ("http-kms://eu/a:b", "`a:b` is not a valid key", "letters, digits"),
+        ("http-kms://eu/a\\b", "not a valid key", "letters, digits"),
+        ("http-kms://eu/{key}", "not a valid key", "letters, digits"),
+        ("http-kms://eu/*", "not a valid key", "letters, digits"),
+        ("http-kms://eu/a;b", "not a valid key", "letters, digits"),
     ]);
 }
 
@@ -410,6 +432,7 @@ fn queries_that_break_a_rule_are_refused() {
     }
     assert_refused(&[
         (&format!("{GCP}?algorithm=RSA-OAEP-256"), "this key of Google Cloud KMS can not have", "cryptoKeyVersions/VERSION"),
+        ("http-kms://eu/k?algorithm=A256KW", "this key of an endpoint can not have", "only the component"),
         (&format!("{UUID}?algorithm=A256KW"), "this key of AWS KMS can not have", "RSA-OAEP-256"),
         (&format!("local://{}", "k".repeat(MAX_LENGTH)), "takes 2056 bytes", "shorter"),
     ]);
@@ -526,6 +549,7 @@ fn any_key() -> impl Strategy<Value = (String, String, String)> {
                 let flavour = if scheme == "openbao" { "openbao" } else { "hashivault" };
                 (format!("{scheme}://{host}{mount}/{key}"), format!("{flavour}://{mount}/{key}"), String::new())
             }),
+        "http-kms://[a-z0-9-]{1,63}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,9}){1,8}".prop_map(|text| (text.clone(), text, String::new())),
         "local://[A-Za-z0-9][A-Za-z0-9._-]{0,63}".prop_map(|text| (text.clone(), text, String::new())),
     ]
 }
@@ -549,7 +573,7 @@ proptest! {
     fn no_text_behind_a_known_scheme_breaks_a_property(
         scheme in select(vec![
             "gcpkms://", "awskms:///", "arn:", "azurekms://", "https://", "hashivault://", "openbao://",
-            "hcvault://vault.example.com/", "local://", "local://k?", "local://k?context_a=",
+            "hcvault://vault.example.com/", "http-kms://", "http-kms://eu/", "local://", "local://k?", "local://k?context_a=",
         ]),
         rest in "[ -~]{0,60}|[a-c./:%?&=_2-]{0,30}",
     ) {

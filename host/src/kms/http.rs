@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, RequestBuilder, Url};
 use zeroize::Zeroizing;
 
 pub use super::answer::Answer;
@@ -116,13 +116,19 @@ impl Http {
         if let Some(client) = place.get() {
             return Ok(client);
         }
-        let builder = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(ATTEMPT);
-        let builder = if encrypted { builder.https_only(true) } else { builder.no_proxy() };
-        let client = match &self.authorities {
-            Some(file) if encrypted => trusting(builder, file)?,
-            _ => builder.build().map_err(|error| Error::Internal { reason: format!("HTTP can't be set up: {}", root_cause(&error)) })?,
-        };
+        let client = client_of(encrypted, self.authorities.as_deref(), None)?;
         Ok(place.get_or_init(|| client))
+    }
+}
+
+/// A client that follows no redirect, for `https`, with this client certificate, or for `http` to loopback.
+pub(crate) fn client_of(encrypted: bool, authorities: Option<&Path>, identity: Option<Identity>) -> Result<Client, Error> {
+    let builder = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(ATTEMPT);
+    let builder = if encrypted { builder.https_only(true) } else { builder.no_proxy() };
+    let builder = identity.into_iter().fold(builder, ClientBuilder::identity);
+    match authorities {
+        Some(file) if encrypted => trusting(builder, file),
+        _ => builder.build().map_err(|error| Error::Internal { reason: format!("HTTP can't be set up: {}", root_cause(&error)) }),
     }
 }
 
@@ -173,9 +179,7 @@ async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<(
         return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
     }
     let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-    if let Some(id) = request_id::HEADERS.iter().find_map(|name| response.headers().get(*name)?.to_str().ok()) {
-        request_id::note(id);
-    }
+    note_request_id(response.headers());
     let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = read_body(&mut response).await.map_err(|error| Failure::Broken(unreachable(url, &error)))?;
     let body = body.ok_or_else(|| wrong(format!("{host} answered more than {MAX_ANSWER} bytes")))?;
@@ -215,19 +219,31 @@ pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> String {
     format!("{host} {what}: {}", root_cause(error))
 }
 
+/// Notes what the service calls its answer.
+pub(crate) fn note_request_id(headers: &HeaderMap) {
+    if let Some(id) = request_id::HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok()) {
+        request_id::note(id);
+    }
+}
+
 /// Host and, unless it is the scheme's own, port.
-fn address(url: &Url) -> String {
+pub(crate) fn address(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// The body of an answer, or nothing if it has more than [`MAX_ANSWER`] bytes.
 pub(crate) async fn read_body(response: &mut reqwest::Response) -> Result<Option<Zeroizing<Vec<u8>>>, reqwest::Error> {
+    read_at_most(MAX_ANSWER, response).await
+}
+
+/// The body of an answer, or nothing if it has more than so many bytes.
+pub(crate) async fn read_at_most(limit: usize, response: &mut reqwest::Response) -> Result<Option<Zeroizing<Vec<u8>>>, reqwest::Error> {
     // Sized beforehand, so that no copy of a key is left behind by a buffer that grew.
-    let length = response.content_length().unwrap_or(USUAL_ANSWER).min(MAX_ANSWER as u64);
+    let length = response.content_length().unwrap_or(USUAL_ANSWER).min(limit as u64);
     let mut body = Zeroizing::new(Vec::with_capacity(length as usize));
     while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_ANSWER {
+        if body.len() + chunk.len() > limit {
             return Ok(None);
         }
         body.extend_from_slice(&chunk);

@@ -13,6 +13,8 @@ pub mod aws;
 pub mod azure;
 #[cfg(any(feature = "gcp", feature = "vault"))]
 mod context;
+#[cfg(feature = "http-kms")]
+pub mod endpoint;
 #[cfg(feature = "gcp")]
 pub mod gcp;
 #[cfg(feature = "http")]
@@ -224,6 +226,10 @@ impl Services {
     pub async fn open(&self, uri: &KeyUri, operation: Operation, deadline: Instant) -> Result<OpenKey, Error> {
         match self.0.get(&uri.service()) {
             Some(service) => service.open(uri, operation, deadline).await,
+            None if uri.service() == Service::HttpKms => Err(Error::InvalidInput {
+                reason: format!("{uri}: this component does not know how to use keys behind an endpoint"),
+                hint: "run one that does, for the service behind this endpoint: --component FILE; see docs/components.md".into(),
+            }),
             None => Err(Error::InvalidInput {
                 reason: format!("{uri}: this build has no support for keys of the service `{}`", uri.service()),
                 hint: format!("services built in: {}", self.names()),

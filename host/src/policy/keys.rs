@@ -35,13 +35,15 @@ pub enum PatternError {
     #[error("`{0}`: a `*` may stand only at the end, after a `/`")]
     Star(String),
     /// A prefix that no canonical key URI has.
-    #[error("`{0}`: a pattern starts with a canonical scheme: gcpkms://, awskms:///, azurekms://, hashivault://, openbao:// or local://")]
+    #[error(
+        "`{0}`: a pattern starts with a canonical scheme: gcpkms://, awskms:///, azurekms://, hashivault://, openbao://, local:// or http-kms://"
+    )]
     Scheme(String),
 }
 
 /// What all canonical URIs of a service begin with, if it is how `uri` begins.
 pub(super) fn root(uri: &str) -> Option<&'static str> {
-    const ROOTS: [&str; 6] = ["gcpkms://", "awskms:///", "azurekms://", "hashivault://", "openbao://", "local://"];
+    const ROOTS: [&str; 7] = ["gcpkms://", "awskms:///", "azurekms://", "hashivault://", "openbao://", "local://", "http-kms://"];
     ROOTS.into_iter().find(|root| uri.starts_with(root))
 }
 
@@ -161,11 +163,13 @@ mod tests {
 
     #[test]
     fn with_a_list_an_image_chooses_only_what_it_holds() {
-        let list = list(&[GCP, "local://team-a", "hashivault://transit/*"]);
-        for key in [GCP, &format!("{GCP}/cryptoKeyVersions/3?context_a=b"), "local://team-a", "hashivault://transit/any"] {
+        let list = list(&[GCP, "local://team-a", "hashivault://transit/*", "http-kms://eu/team/*"]);
+        for key in
+            [GCP, &format!("{GCP}/cryptoKeyVersions/3?context_a=b"), "local://team-a", "hashivault://transit/any", "http-kms://eu/team/k"]
+        {
             assert_eq!(decide(&list, key, Origin::Annotation), Ok(()), "{key}");
         }
-        for key in ["local://team-ab", "local://team", "hashivault://transit2/any", &format!("{GCP}2")] {
+        for key in ["local://team-ab", "local://team", "hashivault://transit2/any", "http-kms://eu/k", &format!("{GCP}2")] {
             assert!(decide(&list, key, Origin::Annotation).is_err(), "{key}");
         }
     }

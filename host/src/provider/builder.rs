@@ -230,7 +230,15 @@ impl Builder {
             None => Audit::of(&self.config.audit, self.for_clients, self.sinks)?.map(Arc::new),
         };
         Ok(Host {
-            lender: Arc::new(Lender { services, policy, addresses, component, audit }),
+            lender: Arc::new(Lender {
+                services,
+                #[cfg(feature = "http-kms")]
+                endpoints: crate::kms::endpoint::Endpoints::new(&self.config.http_kms)?,
+                policy,
+                addresses,
+                component,
+                audit,
+            }),
             name: self.name.or(self.config.provider),
             default_name: self.default_name,
             key,

@@ -90,7 +90,8 @@ impl Sandbox {
     /// The same within these limits, and with the compiled code from a cache if it is there. The digest is the component's own.
     ///
     /// # Errors
-    /// If it isn't a component, or imports anything but what the world `key-provider` and WASI 0.2 have.
+    /// If it isn't a component, or imports anything but what the world `key-provider` (with the feature `http-kms`, `key-provider-http`) and WASI 0.2
+    /// have.
     #[cfg(feature = "compile")]
     pub fn compile_within(
         component: &[u8],
@@ -107,6 +108,8 @@ impl Sandbox {
         };
         let mut linker = Linker::new(&engine);
         wasi::add_to_linker(&mut linker).and_then(|()| link(&mut linker)).map_err(set_up)?;
+        #[cfg(feature = "http-kms")]
+        crate::embedding::add_http_to_linker(&mut linker).map_err(set_up)?;
         Self::new(engine, &linker, &compiled.map_err(set_up)?, digest, limits)
     }
 

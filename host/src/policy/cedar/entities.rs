@@ -155,6 +155,7 @@ fn parts(key: &Key) -> Vec<(&'static str, Option<&str>)> {
         }
         Key::Vault(key) => vec![("name", Some(&key.key)), ("mount", Some(&key.mount))],
         Key::Local(key) => vec![("name", Some(&key.name))],
+        Key::HttpKms(key) => vec![("name", Some(&key.key)), ("endpoint", Some(&key.endpoint))],
         Key::Other(key) => vec![("name", key.segments.last().map(String::as_str))],
     }
 }

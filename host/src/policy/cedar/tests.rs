@@ -112,6 +112,10 @@ fn a_key_is_known_by_its_parts_and_folders() {
             "azurekms://vlt.vault.azure.net/k",
             "resource has vault && resource.vault == \"vlt\" && resource in Kms::Folder::\"azurekms://vlt.vault.azure.net/\"",
         ),
+        (
+            "http-kms://eu/a/k",
+            "resource has endpoint && resource.endpoint == \"eu\" && resource.name == \"a/k\" && resource.service == \"http-kms\" && resource in Kms::Folder::\"http-kms://eu/\"",
+        ),
         ("openbao://a/b/k", "resource has mount && resource.mount == \"a/b\" && resource in Kms::Folder::\"openbao://a/\""),
     ];
     for (key, condition) in keys {
