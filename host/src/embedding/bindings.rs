@@ -91,12 +91,8 @@ impl kms::Host for KmsCtxView<'_> {
 
 impl kms::HostKey for KmsCtxView<'_> {
     async fn open(&mut self, uri: String, usage: Usage) -> Result<Result<Resource<LentKey>, GuestError>> {
-        let operation = match usage {
-            Usage::Wrap => Operation::Wrap,
-            Usage::Unwrap => Operation::Unwrap,
-        };
         let Some(lending) = &mut self.ctx.0 else { return Ok(Err(nothing_lent())) };
-        Ok(match lending.open(&uri, operation).await {
+        Ok(match lending.open(&uri, operation(usage)).await {
             Ok(key) => Ok(self.table.push(key)?),
             Err(error) => Err(told(error)),
         })
@@ -149,6 +145,13 @@ impl random::Host for Random {
 
     fn get_random_u64(&mut self) -> Result<u64> {
         getrandom::u64().map_err(|error| wasmtime::Error::msg(error.to_string()))
+    }
+}
+
+pub(super) fn operation(usage: Usage) -> Operation {
+    match usage {
+        Usage::Wrap => Operation::Wrap,
+        Usage::Unwrap => Operation::Unwrap,
     }
 }
 

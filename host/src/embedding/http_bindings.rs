@@ -1,11 +1,10 @@
 //! What a guest can call of endpoints: WIT on one side, [`Lending`](crate::lending::Lending) on the other. No decision is made here.
 
-use ocicrypt_kms_protocol::Operation;
 use wasmtime::Result;
 use wasmtime::component::{Linker, Resource};
 use zeroize::Zeroizing;
 
-use super::bindings::{GuestError, Kms, Usage, nothing_lent, told};
+use super::bindings::{GuestError, Kms, Usage, nothing_lent, operation, told};
 use super::{KmsCtxView, KmsView};
 use crate::kms::endpoint;
 use crate::kms::request_id::noting;
@@ -45,12 +44,8 @@ impl kms_http::Host for KmsCtxView<'_> {}
 
 impl kms_http::HostEndpoint for KmsCtxView<'_> {
     async fn open(&mut self, uri: String, usage: Usage) -> Result<Result<Resource<LentEndpoint>, GuestError>> {
-        let operation = match usage {
-            Usage::Wrap => Operation::Wrap,
-            Usage::Unwrap => Operation::Unwrap,
-        };
         let Some(lending) = &mut self.ctx.0 else { return Ok(Err(nothing_lent())) };
-        Ok(match lending.open_endpoint(&uri, operation).await {
+        Ok(match lending.open_endpoint(&uri, operation(usage)).await {
             Ok(endpoint) => Ok(self.table.push(endpoint)?),
             Err(error) => Err(told(error)),
         })

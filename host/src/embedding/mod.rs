@@ -85,6 +85,7 @@ use std::time::{Duration, Instant};
 use wasmtime::component::ResourceTable;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "compile")]
 pub(crate) use self::bindings::MAX_RANDOM;
 pub use self::bindings::{
     Attempt, Guest, GuestError, GuestPre, KmsFailure, PacketInfo, Provider, Settings, add_random_to_linker, add_to_linker,
