@@ -416,7 +416,8 @@ impl Lending {
         let at_key = |reason: String| key.map_or_else(|| reason.clone(), |key| format!("{key}: {reason}"));
         match kind {
             Some(ErrorKind::InvalidInput) => {
-                Error::InvalidInput { reason: at_key(reason), hint: "check the annotation, or wrap the image anew".into() }
+                let hint = "check the annotation, or wrap the image anew; if another component wrote it, name that one (`--component`)";
+                Error::InvalidInput { reason: at_key(reason), hint: hint.into() }
             }
             Some(ErrorKind::NoMatchingKey) => Error::NoMatchingKey {
                 reason,

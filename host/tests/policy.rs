@@ -140,6 +140,9 @@ fn test_tells_of_the_cases_that_come_out_otherwise() {
         (output.status.code(), lines(&output)),
         (Some(1), vec!["FAILED wraps: it is allowed".to_owned(), "table.toml: 2 cases, 1 failed".to_owned()])
     );
+    user.write("table.toml", "");
+    let (_, reason) = refusal(&user.run(&["policy", "test", "table.toml"], b""));
+    assert!(reason.contains("it has no `[[case]]`, so that it tests nothing"), "{reason}");
 }
 
 #[test]
@@ -152,6 +155,18 @@ fn the_samples_pass_their_tables() {
         let output = user.run(&["policy", "test", &table], b"");
         assert!(output.status.success(), "{:?}", lines(&output));
     }
+}
+
+#[test]
+fn explain_takes_the_component_that_would_use_the_key() {
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let user = user(&format!("permit (principal, action, resource) when {{ context.component == \"{digest}\" }};"));
+    let explain = |digest: &str| {
+        let question = ["policy", "explain", "--operation", "wrap", "--key", "local://team", "--component-sha256", digest];
+        user.run(&question, b"").status.code()
+    };
+    assert_eq!(explain(digest), Some(0));
+    assert_eq!(explain(&digest.replace('b', "c")), Some(4));
 }
 
 #[test]

@@ -75,8 +75,13 @@ impl Audit {
     pub fn of(config: &config::Audit, standard_output_is_free: bool, further: Vec<Arc<dyn Sink>>) -> Result<Option<Self>, Error> {
         let named = config.sinks.iter().map(|sink| sink::built_in(*sink, standard_output_is_free));
         let sinks = named.chain(further.into_iter().map(Ok)).collect::<Result<Vec<_>, _>>()?;
-        if config.file.is_none() && sinks.is_empty() {
-            return Ok(None);
+        match config.file.is_none() && sinks.is_empty() {
+            true if config.wants_a_log() => {
+                let reason = "it says how the log is kept and names neither `file` nor `sinks`, so that nothing would be written down";
+                return Err(Error::Configuration { place: "audit".into(), reason: reason.into() });
+            }
+            true => return Ok(None),
+            false => {}
         }
         let checkpoints = config.checkpoints()?.map(|(key, file, every)| Checkpoints { key, file, every });
         Ok(Some(Self::new(Settings { file: config.file.clone(), rotate_at: config.rotate_at()?, checkpoints, sinks })))

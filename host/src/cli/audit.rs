@@ -51,20 +51,24 @@ pub(super) struct Show {
     json: bool,
 }
 
+/// What a record's `outcome` can be: `docs/audit-log.md` says what each means.
+const OUTCOMES: [&str; 11] =
+    ["ok", "denied", "cancelled", "unused", "invalid-input", "no-matching-key", "kms", "unavailable", "corrupt", "component", "internal"];
+
 /// Which records are wanted: those that all of it holds for.
 #[derive(Debug, Default, clap::Args)]
 struct Filter {
     /// Records of this key; a `*` at the end stands for anything
     #[arg(long, value_name = "URI")]
     key: Option<String>,
-    /// wrap or unwrap
-    #[arg(long)]
+    /// What a key was used for
+    #[arg(long, value_parser = ["wrap", "unwrap"])]
     operation: Option<String>,
     /// Records of this caller, as the log calls it: uid:1000, spiffe://…
     #[arg(long)]
     caller: Option<String>,
-    /// ok, denied, cancelled, unused or the kind of another failure
-    #[arg(long)]
+    /// How it ended
+    #[arg(long, value_parser = OUTCOMES)]
     outcome: Option<String>,
     /// Records from this time on (RFC 3339)
     #[arg(long, value_name = "TIME")]
@@ -145,7 +149,11 @@ impl Verify {
             (None, Some(private)) => PrivateKey::read(private)?.public(),
             (None, None) => return Err(unreadable(&file, "no key checks these checkpoints; name it with --public-key")),
         };
-        key.check_file(&file)
+        let checkpoints = key.check_file(&file)?;
+        match checkpoints.is_empty() && self.checkpoint.is_some() {
+            true => Err(unreadable(&file, "it has no checkpoint that the log could be compared with")),
+            false => Ok(checkpoints),
+        }
     }
 }
 

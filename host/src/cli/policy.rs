@@ -50,9 +50,6 @@ pub(super) struct Explain {
     /// Who names the key: parameter, configuration or annotation [default: parameter]
     #[arg(long)]
     origin: Option<String>,
-    /// The component's SHA-256 digest
-    #[arg(long, value_name = "HEX")]
-    component: Option<String>,
     /// A key that was opened before in the same exchange; repeat it for several
     #[arg(long, value_name = "URI")]
     opened: Vec<String>,
@@ -136,8 +133,9 @@ impl Explain {
     }
 
     fn case(self, options: &Options) -> Case {
-        let Self { caller, operation, key, origin, component, opened, time, .. } = self;
-        Case { caller, operation, key, origin, component, opened, time, provider: options.provider.clone(), ..Case::default() }
+        let Self { caller, operation, key, origin, opened, time, .. } = self;
+        let (provider, component) = (options.provider.clone(), options.component_sha256.map(|digest| digest.to_string()));
+        Case { caller, operation, key, origin, component, opened, time, provider, ..Case::default() }
     }
 }
 

@@ -56,6 +56,16 @@ impl Audit {
         }
     }
 
+    /// Whether it says how a log is kept: then it has to say where, too.
+    #[must_use]
+    pub fn wants_a_log(&self) -> bool {
+        let Self { rotate_mib, checkpoint_key, checkpoint_file, checkpoint_every, .. } = self;
+        rotate_mib.is_some()
+            || checkpoint_key.is_some()
+            || checkpoint_file.is_some()
+            || *checkpoint_every != Self::default().checkpoint_every
+    }
+
     /// The folders that the log's files are in.
     #[must_use]
     pub fn folders(&self) -> Vec<PathBuf> {

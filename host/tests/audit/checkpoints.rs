@@ -32,6 +32,16 @@ fn a_log_that_was_cut_off_after_a_checkpoint_is_found_by_it() {
 }
 
 #[test]
+fn a_comparison_that_was_asked_for_and_has_nothing_to_compare_is_an_error() {
+    let stage = stage(1000);
+    stage.wrap();
+    stage.user.write("empty", "");
+    let output = stage.audit(&["verify", "--checkpoint", "empty", "--public-key", "audit.pem.pub"]);
+    let (code, line) = crate::program::refusal(&output);
+    assert!(code == 2 && line.contains("it has no checkpoint that the log could be compared with"), "{line}");
+}
+
+#[test]
 fn a_log_that_was_written_anew_is_found_by_a_checkpoint() {
     let stage = stage(1000);
     stage.wrap();

@@ -31,6 +31,25 @@ fn a_log_in_no_folder_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_log_that_is_to_be_kept_and_is_nowhere_is_an_error() {
+    let stage = Stage::new();
+    stage.user.write("config.toml", "[audit]\nrotate-mib = 5\n");
+    let (code, line) = refusal(&stage.user.run(&[], &wrapping()));
+    assert!(code == 2 && line.contains("audit: it says how the log is kept and names neither `file` nor `sinks`"), "{line}");
+}
+
+#[test]
+fn a_filter_that_no_record_can_pass_is_an_error() {
+    let stage = Stage::new();
+    stage.wrap();
+    for filter in [["--operation", "unrap"], ["--outcome", "refused"]] {
+        let (code, line) = refusal(&stage.audit(&["show", filter[0], filter[1]]));
+        assert!(code == 2 && line.contains(filter[1]), "{line}");
+    }
+    assert_eq!(stage.printed(&["show", "--operation", "wrap", "--outcome", "ok"]).lines().count(), 2);
+}
+
+#[test]
 fn a_log_that_is_no_file_or_not_a_log_is_not_written_to() {
     let stage = Stage::new();
     std::fs::create_dir(stage.path()).unwrap();

@@ -86,6 +86,9 @@ impl Table {
         let text = text_file::read(path, "the table")?;
         let wrong = |reason: String| Error::Configuration { place: path.display().to_string(), reason };
         let mut table: Self = toml::from_str(&text).map_err(|error| wrong(text_file::toml_error(&text, &error)))?;
+        if table.cases.is_empty() {
+            return Err(wrong("it has no `[[case]]`, so that it tests nothing".into()));
+        }
         if let Some(case) = table.cases.iter().find(|case| case.expect.is_none()) {
             return Err(wrong(format!("the case `{}` needs `expect = \"allow\"` or `expect = \"deny\"`", case.name)));
         }

@@ -20,6 +20,9 @@ pub(super) fn validate(policies: &PolicySet) -> ValidationResult {
 pub(super) fn warnings(text: &str, policies: &PolicySet) -> Vec<Problem> {
     let validated = validate(policies);
     let mut problems: Vec<_> = validated.validation_warnings().map(|warning| Problem::of(text, warning)).collect();
+    if !policies.policies().any(|rule| rule.effect() == Effect::Permit) {
+        problems.push(Problem::at(text, 0, "no rule permits anything, so that no key is lent to anybody"));
+    }
     for (rule, begin) in located(text, policies) {
         if forbids_names(rule) {
             problems.push(Problem::at(text, begin, FORBIDS_NAMES));

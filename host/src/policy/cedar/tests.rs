@@ -262,7 +262,7 @@ fn warnings_tell_of_names_that_nobody_has_and_of_forbidden_names() {
         ("permit (principal == Kms::User::\"root\", action, resource);", "1:33: "),
     ];
     for (text, begins) in warned {
-        let warnings: Vec<_> = policy(text).warnings().iter().map(ToString::to_string).collect();
+        let warnings: Vec<_> = policy(&format!("{text}\n{ANYTHING}")).warnings().iter().map(ToString::to_string).collect();
         assert!(warnings.len() == 1 && warnings[0].starts_with(begins), "{text}: {warnings:?}");
     }
 }
@@ -275,7 +275,17 @@ fn what_holds_for_each_name_of_a_key_can_be_forbidden_without_a_warning() {
         "forbid (principal in Kms::Group::\"0\", action == Kms::Action::\"wrap\", resource);",
         "permit (principal, action, resource == Kms::Key::\"azurekms://v.vault.example.cloud/k\");",
     ] {
-        assert_eq!(policy(text).warnings(), [], "{text}");
+        assert_eq!(policy(&format!("{text}\n{ANYTHING}")).warnings(), [], "{text}");
+    }
+}
+
+#[test]
+fn a_policy_that_permits_nothing_is_warned_of() {
+    for text in
+        ["", "// permit (principal, action, resource);", "forbid (principal, action, resource) when { resource.service == \"aws\" };"]
+    {
+        let warnings: Vec<_> = policy(text).warnings().iter().map(ToString::to_string).collect();
+        assert!(warnings.len() == 1 && warnings[0].starts_with("1:1: no rule permits anything"), "{text}: {warnings:?}");
     }
 }
 
