@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, OFlags};
+use rustix::io::Errno;
 
 use super::record::{self, Entry, Event, Flaw, Position, Torn};
 use crate::config;
@@ -203,9 +204,12 @@ impl Chain {
 /// Whether a record could be appended, as far as can be told without a try: for saying no before a service is called.
 pub(super) fn ready(path: &Path) -> Result<(), Reason> {
     let folder = config::Audit::folder_of(path);
-    let (place, access) =
-        if path.exists() { (path, Access::WRITE_OK | Access::READ_OK) } else { (folder, Access::WRITE_OK | Access::EXEC_OK) };
-    rustix::fs::access(place, access).map_err(|error| error.to_string())?;
+    // One look at the file, not two: it may be rotated away at any time, and then a new one is made in its folder.
+    let access = match rustix::fs::access(path, Access::WRITE_OK | Access::READ_OK) {
+        Err(Errno::NOENT) => rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK),
+        access => access,
+    };
+    access.map_err(|error| error.to_string())?;
     let disk = rustix::fs::statvfs(folder).map_err(|error| error.to_string())?;
     match disk.f_bavail.saturating_mul(disk.f_frsize) >= MIN_ROOM {
         true => Ok(()),

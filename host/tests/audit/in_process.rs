@@ -1,6 +1,7 @@
 //! The log of a process that makes many exchanges.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -117,6 +118,25 @@ fn exchanges_side_by_side_make_one_chain_also_while_others_write_to_it_and_rotat
     });
     let exchanges = entries(&file).iter().filter(|entry| entry.event == Event::Exchange).count();
     assert_eq!(exchanges, 200);
+}
+
+#[test]
+fn a_log_that_is_rotated_away_at_that_moment_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, away) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.000000000001"));
+    let audit = Audit::new(to(&file));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                std::fs::write(&file, "").unwrap();
+                std::fs::rename(&file, &away).unwrap();
+            }
+        });
+        let refused = (0..50_000).find_map(|_| audit.ready().err());
+        stop.store(true, Ordering::Relaxed);
+        assert!(refused.is_none(), "{refused:?}");
+    });
 }
 
 #[test]
