@@ -14,7 +14,7 @@ use talc::source::Source;
 use talc::wasm::WasmBinning;
 
 /// Fits an exchange of a few recipients, with the stack, into what the host's pool keeps resident.
-const ARENA_SIZE: usize = 48 << 10;
+const ARENA_SIZE: usize = 22 << 10;
 const PAGE_SIZE: usize = 64 << 10;
 
 static mut ARENA: [MaybeUninit<u8>; ARENA_SIZE] = [MaybeUninit::uninit(); ARENA_SIZE];

@@ -58,6 +58,8 @@ struct Program {
     host: Host,
     records: Arc<Records>,
     runtime: tokio::runtime::Runtime,
+    /// The most bytes that a guest may have.
+    memory: usize,
 }
 
 impl Program {
@@ -77,7 +79,7 @@ impl Program {
         let config = change(Config { keystore: Some(folder.path().to_owned()), ..Config::default() });
         let builder = KeyProvider::builder(config).environment(Environment::of([("HOME", "/")])).audit_sink(records.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { _folder: folder, engine, guest, host: build(builder).build_host().unwrap(), records, runtime }
+        Self { _folder: folder, engine, guest, host: build(builder).build_host().unwrap(), records, runtime, memory: 64 << 20 }
     }
 
     fn with_built_in() -> Self {
@@ -98,7 +100,7 @@ impl Program {
     }
 
     fn store(&self, kms: KmsCtx) -> Store<State> {
-        let limits = StoreLimitsBuilder::new().memory_size(64 << 20).build();
+        let limits = StoreLimitsBuilder::new().memory_size(self.memory).build();
         let mut store = Store::new(&self.engine, State { tenant: "blue".into(), limits, kms, table: ResourceTable::new() });
         store.limiter(|state| &mut state.limits);
         store
@@ -143,6 +145,16 @@ fn what_it_wraps_it_unwraps_and_all_of_it_is_on_record() {
     assert_eq!(program.records(), [&wrapped[..], &["use local://b ok", "exchange - ok"]].concat());
     let digest = Digest::of(BUILT_IN).to_string();
     assert!(program.records.0.lock().unwrap().iter().all(|line| line.contains(&digest)));
+}
+
+/// To add memory takes longer than all else in an exchange, and a pool has to give it back.
+#[test]
+fn an_exchange_of_usual_size_needs_no_more_memory_than_the_page_that_an_instance_begins_with() {
+    let program = Program { memory: 64 << 10, ..Program::with_built_in() };
+    let recipients: Vec<_> = (0..4).map(|number| format!("local://a?context_stage=production-{number}")).collect();
+    let keys: Vec<_> = recipients.iter().map(String::as_str).collect();
+    let annotation = annotation_of(&program.exchange(&wrapping(&keys)).unwrap());
+    assert_eq!(opts_data_of(&program.exchange(&unwrapping(&keys[3..], &annotation)).unwrap()), OPTS_DATA);
 }
 
 #[test]

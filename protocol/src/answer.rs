@@ -43,8 +43,8 @@ impl Answer {
             return Err(AnswerError::TooLong);
         }
         let (results, member) = names(operation);
-        let results = Object::parse(text).and_then(|answer| answer.object(results)).map_err(AnswerError::Json)?;
-        let result = results.get(member).and_then(bytes::read);
+        let answer = Object::parse(text).map_err(AnswerError::Json)?;
+        let result = answer.object(results).map_err(AnswerError::Json)?.get(member).and_then(bytes::read);
         Ok(Self { operation, result: result.ok_or(AnswerError::Missing(member))? })
     }
 

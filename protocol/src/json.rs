@@ -4,10 +4,12 @@
 //! holds keys, so objects are taken apart by hand, and values stay as they are spelled: they can be copied so.
 
 mod scanner;
+mod text;
 
 use std::borrow::Cow;
 
 use self::scanner::Scanner;
+pub use self::text::quote;
 
 /// The most members that one object may have: a bound on the time to find one twice, far above what any client writes.
 pub const MAX_MEMBERS: usize = 256;
@@ -81,8 +83,8 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// If it is something else.
-    pub fn object(&self, name: &str) -> Result<Self, JsonError> {
-        self.get(name).map_or_else(|| Ok(Self::default()), |value| value.object.clone().ok_or(JsonError::NotAnObject))
+    pub fn object(&self, name: &str) -> Result<&Self, JsonError> {
+        self.get(name).map_or_else(|| Ok(Default::default()), |value| value.object.as_ref().ok_or(JsonError::NotAnObject))
     }
 
     /// Names and values, as they stand in the text.
@@ -92,6 +94,14 @@ impl<'a> Object<'a> {
 
     fn value(&self, name: &str) -> Option<&Value<'a>> {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value)
+    }
+}
+
+impl Default for &Object<'_> {
+    /// One without members.
+    fn default() -> Self {
+        static EMPTY: Object<'static> = Object(Vec::new());
+        &EMPTY
     }
 }
 
@@ -129,13 +139,7 @@ impl<'a> Value<'a> {
 /// The text of a value that is a JSON string, or `None` if it is something else.
 #[must_use]
 pub fn string<'a>(value: &Value<'a>) -> Option<Cow<'a, str>> {
-    value.text.starts_with('"').then(|| scanner::unquote(value.text))?
-}
-
-/// A text as a JSON string.
-#[must_use]
-pub fn quote(text: &str) -> String {
-    serde_json::to_string(text).expect("every text is a JSON string")
+    value.text.starts_with('"').then(|| text::unquote(value.text))?
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl<'a> Message<'a> {
         let client = inner.object(config).map_err(at(config))?;
         Ok(Self {
             operation,
-            parameters: client.object("Parameters").map_err(at("Parameters"))?,
+            parameters: client.object("Parameters").map_err(at("Parameters"))?.clone(),
             payload: inner.get(payload).cloned().ok_or(MessageError::Missing(payload))?,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::text::unquote;
 use super::{JsonError, MAX_ALL_MEMBERS, MAX_DEPTH, MAX_MEMBERS, Object, Value};
 
 /// What has been read of a text.
@@ -213,15 +214,6 @@ impl<'a> Scanner<'a> {
 
     fn syntax(&self) -> JsonError {
         JsonError::syntax(self.text.as_bytes(), self.at)
-    }
-}
-
-/// The text of a string as it is spelled; `None` if its escapes are no Unicode text.
-pub(super) fn unquote(spelled: &str) -> Option<Cow<'_, str>> {
-    let inner = &spelled[1..spelled.len() - 1];
-    match inner.contains('\\') {
-        false => Some(Cow::Borrowed(inner)),
-        true => serde_json::from_str(spelled).ok().map(Cow::Owned),
     }
 }
 

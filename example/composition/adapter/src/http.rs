@@ -21,8 +21,8 @@ pub(crate) fn post(path: &str, member: &str, value: &str, answer: &str) -> Resul
         let message = String::from_utf8_lossy(&text).chars().filter(|character| !character.is_control()).take(1024).collect();
         return Err(Error::Kms(KmsFailure { status, code: String::new(), message }));
     }
-    let data = Object::parse(&text).and_then(|object| object.object("data"));
-    let value = data.ok().and_then(|data| data.get(answer).and_then(string).map(|text| text.into_owned()));
+    let outer = Object::parse(&text).unwrap_or_default();
+    let value = outer.object("data").ok().and_then(|data| data.get(answer)).and_then(string).map(|text| text.into_owned());
     value.ok_or_else(|| Error::Corrupt(format!("the service's answer has no `{answer}`")))
 }
 

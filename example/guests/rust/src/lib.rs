@@ -60,8 +60,8 @@ fn transit(uri: &str, usage: Usage, [verb, sent, answered]: [&str; 3], value: &s
     let headers = vec![("content-type".into(), "application/json".into())];
     let body = format!(r#"{{"{sent}":{}}}"#, quote(value)).into_bytes();
     let answer = endpoint.send(&Request { method: "POST".into(), path: format!("/v1/transit/{verb}/{}", info.key), headers, body })?;
-    let data = Object::parse(&answer.body).and_then(|answer| answer.object("data"));
-    let [value] = data.map_or_else(|_| Err(malformed()), |data| members(&data, [answered]))?;
+    let answer = Object::parse(&answer.body).map_err(|_| malformed())?;
+    let [value] = members(answer.object("data").map_err(|_| malformed())?, [answered])?;
     Ok(value)
 }
 

@@ -33,8 +33,8 @@ impl Refusal<'_> {
         let error = whole.object("error").unwrap_or_default();
         let inner = error.object("innererror").or_else(|_| error.object("innerError")).unwrap_or_default();
         let text = |object: &Object<'_>, name| object.get(name).and_then(string).unwrap_or_default().into_owned();
-        let (code, inner) = (printable(&text(&error, "code"), 64), printable(&text(&inner, "code"), 64));
-        let message = printable(&text(&error, "message"), MAX_OUTSIDE_TEXT);
+        let (code, inner) = (printable(&text(error, "code"), 64), printable(&text(inner, "code"), 64));
+        let message = printable(&text(error, "message"), MAX_OUTSIDE_TEXT);
         let key = self.uri.to_owned();
         if answer.is_busy() {
             return Error::Busy { key, status, message: format!("{code}: {message}") };

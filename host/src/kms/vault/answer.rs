@@ -47,7 +47,7 @@ impl Asked<'_> {
         let broken = |error| self.untrusted(&format!("it is {error}"));
         let outer = Object::parse(body).map_err(broken)?;
         self.check_bound(&outer)?;
-        outer.object("data").map_err(broken)
+        outer.object("data").cloned().map_err(broken)
     }
 
     /// Servers before Vault 1.13 don't know associated data. They would leave it out, with no more than a warning.
