@@ -14,7 +14,6 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use super::connection::Connection;
-use super::corked::Corked;
 use super::exchanges::Exchanges;
 use super::{http2, stopped, telemetry};
 use crate::Error;
@@ -146,7 +145,7 @@ pub(super) async fn serve(
             connection = connections.recv() => match connection {
                 Some(connection) => {
                     let front = front.clone().of(connection.caller().clone());
-                    open.spawn(protocol.serve(Corked::new(connection), front, stop.clone()));
+                    open.spawn(protocol.serve(connection, front, stop.clone()));
                 }
                 None => break,
             },

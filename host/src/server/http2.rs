@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 
+use super::corked::Corked;
 use super::stopped;
 
 /// The most exchanges that one connection may have under way.
@@ -60,14 +61,15 @@ impl Protocol {
         F: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         F::Future: Send + 'static,
     {
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let stream = Corked::new(stream);
+        let connection = self.builder.serve_connection(TokioIo::new(stream.clone()), service);
         let max_age = self.max_age;
         async move {
             let mut connection = pin!(connection);
             let ended = tokio::select! {
-                ended = &mut connection => ended,
-                () = stopped(&mut stop) => finish(connection).await,
-                () = tokio::time::sleep(max_age) => finish(connection).await,
+                ended = draining(connection.as_mut(), &stream) => ended,
+                () = stopped(&mut stop) => finish(connection, &stream).await,
+                () = tokio::time::sleep(max_age) => finish(connection, &stream).await,
             };
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection broke");
@@ -76,15 +78,32 @@ impl Protocol {
     }
 }
 
-/// Takes no more requests, and waits for those that are under way.
-async fn finish<S, F>(mut connection: Pin<&mut hyper::server::conn::http2::Connection<S, F, Promptly>>) -> hyper::Result<()>
+type Connection<S, F> = hyper::server::conn::http2::Connection<TokioIo<Corked<S>>, F, Promptly>;
+
+/// The connection to its end. What it has written in one turn leaves at the turn's end.
+async fn draining<S, F>(mut connection: Pin<&mut Connection<S, F>>, stream: &Corked<S>) -> hyper::Result<()>
 where
-    S: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    F::Future: Send + 'static,
+{
+    std::future::poll_fn(|context| {
+        let ended = connection.as_mut().poll(context);
+        stream.drain(context);
+        ended
+    })
+    .await
+}
+
+/// Takes no more requests, and waits for those that are under way.
+async fn finish<S, F>(mut connection: Pin<&mut Connection<S, F>>, stream: &Corked<S>) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
     F: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     F::Future: Send + 'static,
 {
     connection.as_mut().graceful_shutdown();
-    connection.await
+    draining(connection, stream).await
 }
 
 /// Runs a request where it arrives, in its connection's task, and gives it a task of its own if it has to wait: most don't. What goes from task
@@ -104,13 +123,22 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Promptly {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
+
+    use hyper::body::{Body as HttpBody, Frame};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf};
+    use tonic::codegen::Bytes;
+    use tonic::codegen::http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(100);
     const LONG: Duration = Duration::from_secs(60);
     /// Types of frames (RFC 9113 section 6).
+    const HEADERS_FRAME: u8 = 1;
+    const SETTINGS_FRAME: u8 = 4;
     const PING_FRAME: u8 = 6;
     const GOAWAY_FRAME: u8 = 7;
 
@@ -135,6 +163,72 @@ mod tests {
                 return;
             }
         }
+    }
+
+    /// An answer as long as a wrapped key, and its trailers.
+    struct Answer(u8);
+
+    impl HttpBody for Answer {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0 += 1;
+            Poll::Ready(match self.0 {
+                1 => Some(Ok(Frame::data(vec![7; 2000].into()))),
+                2 => Some(Ok(Frame::trailers(HeaderMap::from_iter([(
+                    HeaderName::from_static("grpc-status"),
+                    HeaderValue::from_static("0"),
+                )])))),
+                _ => None,
+            })
+        }
+    }
+
+    /// Counts what costs a system call.
+    struct Counting(DuplexStream, Arc<AtomicUsize>);
+
+    impl AsyncRead for Counting {
+        fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.0).poll_write(context, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(context)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(context)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_its_trailers_and_an_acknowledged_ping_leave_in_one_write() {
+        let (mut client, server) = tokio::io::duplex(1 << 16);
+        let writes = Arc::new(AtomicUsize::new(0));
+        let (_stop, stopped) = watch::channel(false);
+        let service = hyper::service::service_fn(|_| async { Ok(Response::new(Body::new(Answer(0)))) });
+        tokio::spawn(Protocol::default().serve(Counting(server, writes.clone()), service, stopped));
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        // Its own, and the acknowledgement of the client's.
+        until(&mut client, SETTINGS_FRAME).await;
+        until(&mut client, SETTINGS_FRAME).await;
+        let before = writes.load(Ordering::Relaxed);
+        let ping = b"\0\0\x08\x06\0\0\0\0\0whatever";
+        // GET http://a/, in the static table's numbers (RFC 7541 appendix A).
+        let request = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
+        client.write_all(&[&ping[..], request].concat()).await.unwrap();
+        until(&mut client, PING_FRAME).await;
+        until(&mut client, HEADERS_FRAME).await;
+        until(&mut client, HEADERS_FRAME).await;
+        assert_eq!(writes.load(Ordering::Relaxed) - before, 1);
     }
 
     #[tokio::test]
