@@ -49,7 +49,7 @@ impl Counted {
         self.operation = Some(operation);
     }
 
-    /// Notes the outcome, and the service of the key that was opened last.
+    /// Notes the outcome, and the service of the key that the exchange was about.
     pub fn finish<T>(&mut self, service: Option<Service>, outcome: &Result<T, Error>) {
         self.service = service;
         self.outcome = name(outcome);

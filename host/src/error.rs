@@ -35,6 +35,18 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Each of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Internal,
+        Self::InvalidInput,
+        Self::NoMatchingKey,
+        Self::Denied,
+        Self::Kms,
+        Self::Unavailable,
+        Self::Corrupt,
+        Self::Component,
+    ];
+
     /// The name, as a WIT `attempt` and logs spell it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use ocicrypt_kms_protocol::json::{Object, string};
 use ocicrypt_kms_protocol::{Message, Operation};
 use zeroize::Zeroizing;
 
@@ -67,6 +68,9 @@ impl Exchange {
         if operation == Operation::Wrap && named.is_empty() {
             return Err(no_recipients(&name));
         }
+        if operation == Operation::Wrap && !is_opts_data(&message.opts_data().map_err(malformed)?) {
+            return Err(no_opts_data());
+        }
         let message = message.for_provider(&name, settings.key.map(KeyUri::canonical)).map_err(malformed)?;
         Ok(Self { operation, name, named, origin, message })
     }
@@ -117,6 +121,12 @@ impl Exchange {
         let json = annotation.ok().and_then(|text| serde_json::from_slice(&text).ok());
         json.is_some_and(|json| holds(&json, is_it))
     }
+}
+
+/// Opts data is a JSON object with a `symkey`. Nothing else is wrapped, since nothing else is ever handed out.
+pub(crate) fn is_opts_data(bytes: &[u8]) -> bool {
+    let symkey = |object: Object<'_>| object.get("symkey").and_then(string).is_some_and(|key| !key.is_empty());
+    Object::parse(bytes).is_ok_and(symkey)
 }
 
 /// Whether a string somewhere in `json` is the one.
@@ -170,6 +180,13 @@ fn no_recipients(name: &str) -> Error {
     }
 }
 
+fn no_opts_data() -> Error {
+    Error::InvalidInput {
+        reason: "what is to be wrapped is not the key of an image layer, so that no unwrap would ever hand it out".into(),
+        hint: "opts data is a JSON object with a string `symkey`, and no member twice; check which program sent the message".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ocicrypt_kms_protocol::bytes;
@@ -183,7 +200,7 @@ mod tests {
     }
 
     fn message(operation: &str, parameters: &[(&str, &str)]) -> Vec<u8> {
-        message_of(operation, parameters, "{}")
+        message_of(operation, parameters, r#"{"symkey":"a"}"#)
     }
 
     fn message_of(operation: &str, parameters: &[(&str, &str)], payload_text: &str) -> Vec<u8> {
@@ -264,6 +281,25 @@ mod tests {
         assert_eq!((exchange.named, exchange.origin), (vec![uri("local://default")], Origin::Configuration));
         let line = read(&enabled, Some("p"), None, &[]).err().unwrap().line();
         assert!(line.contains("provider:p:KEY_URI") && line.contains("default-recipients"), "{line}");
+    }
+
+    #[test]
+    fn opts_data_is_an_object_with_a_symkey_and_no_member_twice() {
+        assert!(is_opts_data(br#"{"symkey":"a","digest":"b"}"#));
+        for other in ["", "{}", "secret", "[]", r#"{"symkey":""}"#, r#"{"symkey":null}"#, r#"{"symkey":{}}"#, r#""symkey""#] {
+            assert!(!is_opts_data(other.as_bytes()), "{other}");
+        }
+        assert!(!is_opts_data(br#"{"symkey":"a","symkey":"a"}"#));
+    }
+
+    #[test]
+    fn what_no_unwrap_would_hand_out_is_not_wrapped() {
+        for opts_data in ["", "{}", "secret", r#"{"symkey":"secret","digest":"","digest":""}"#] {
+            let error = read(&message_of("keywrap", &[("p", "local://k")], opts_data), None, None, &[]).err().unwrap();
+            assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
+            let line = error.line();
+            assert!(line.contains("is not the key of an image layer") && !line.contains("secret"), "{opts_data}: {line}");
+        }
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Lending {
     uses: u32,
     failures: Vec<Failure>,
     opened: Vec<KeyUri>,
+    /// The key that was asked for last, of those that the exchange is about.
+    asked: Option<KeyUri>,
     decided: Decided,
     ledger: Ledger,
     counted: Counted,
@@ -146,6 +148,7 @@ impl Lending {
             uses: 0,
             failures: Vec::new(),
             opened: Vec::new(),
+            asked: None,
             decided: Decided::default(),
             ledger,
             counted,
@@ -163,20 +166,27 @@ impl Lending {
         self.opened.last()
     }
 
+    /// The key that the exchange was about, as far as one can be told: the one that was opened last, else the one that was asked for last, else
+    /// the only one that was named. What a component asks for otherwise may hold anything.
+    fn told_key(&self) -> Option<&KeyUri> {
+        let only = || if let [key] = self.exchange.named.as_slice() { Some(key) } else { None };
+        self.last_key().or(self.asked.as_ref()).or_else(only)
+    }
+
     /// Writes down how the exchange ended. Its answer is given out only if that is on record.
     pub(crate) async fn conclude(mut self, outcome: Result<Answer, Error>) -> Result<Answer, Error> {
         let (operation, elapsed) = (self.exchange.operation, self.counted.elapsed());
         let wrapped = |answer: &Answer| (operation == Operation::Wrap).then(|| Digest::of(&answer.result));
         let outcome = self.ledger.conclude(outcome, wrapped).await;
         self.log(&outcome, elapsed);
-        let service = self.last_key().map(KeyUri::service);
+        let service = self.told_key().map(KeyUri::service);
         self.counted.finish(service, &outcome);
         outcome
     }
 
     fn log<T>(&self, outcome: &Result<T, Error>, elapsed: Duration) {
         let (operation, provider, caller) = (self.exchange.operation, &self.exchange.name, &self.caller);
-        let key = self.last_key().map(KeyUri::canonical);
+        let key = self.told_key().map(KeyUri::canonical);
         let seconds = elapsed.as_secs_f64();
         match outcome {
             Ok(_) => tracing::info!(%operation, provider, %caller, key, seconds, "done"),
@@ -228,6 +238,7 @@ impl Lending {
         let Some(origin) = self.exchange.origin_of(&uri, &self.lender.addresses) else {
             return Err(self.budget(&uri, "this exchange is not about it".into()));
         };
+        self.asked = Some(uri.clone());
         self.decide(&uri, operation, origin)?;
         Ok(uri)
     }
@@ -262,7 +273,7 @@ impl Lending {
             Ok(permit) => (permit.rules, Ok(())),
             Err(mut denial) => (std::mem::take(&mut denial.rules), Err(denied(uri, operation, denial))),
         };
-        self.decided = Decided { origin: Some(origin), rules };
+        self.decided = Decided { origin: Some(origin), rules, policy: self.policy.digest() };
         outcome
     }
 

@@ -114,5 +114,5 @@ pub use embedding::{Call, PacketInfo};
 pub use error::{Error, ErrorKind};
 pub use exchange::DEFAULT_NAME;
 pub use ocicrypt_kms_protocol as protocol;
-pub use provider::{Builder, KeyProvider};
+pub use provider::{Builder, KeyProvider, LastExchange};
 pub use sandbox::Instances;

@@ -90,6 +90,7 @@ fn malformed_messages_are_refused_with_a_line_that_says_what_is_wrong() {
         (b"{}".to_vec(), 2, "the message has no operation"),
         (br#"{"op":"keyrotate"}"#.to_vec(), 2, "neither `keywrap` nor `keyunwrap`"),
         (wrap.replace("\"optsdata\":\"", "\"optsdata\":\"*").into_bytes(), 2, "`optsdata` is neither base64"),
+        (keywrap(&[("kmscrypt", &["local://team"])], b"{}"), 2, "what is to be wrapped is not the key of an image layer"),
         (wrap.replace("bG9jYWw6Ly90ZWFt", "bG9jYWw6Ly90ZWFt*").into_bytes(), 2, "not an array of base64 texts"),
         (keywrap(&[], OPTS_DATA), 2, "no key to wrap with was named"),
         (wrap_for(&["local://../x"]), 2, "`..` path segment"),

@@ -82,11 +82,13 @@ fn private_keys_of_other_schemes_do_not_arrive() {
     let stage = stage("echo the message", "");
     let parameters = r#""Parameters":{"kmscrypt":["bG9jYWw6Ly9h"],"privkeys":["UFJJVkFURQ=="],"x509s":["WA=="]}"#;
     let nested = r#""DecryptConfig":{"Parameters":{"privkeys":["UFJJVkFURQ=="],"kmscrypt":["bG9jYWw6Ly9i"]}}"#;
+    let opts_data = "[123,34,115,121,109,107,101,121,34,58,34,97,34,125]";
     let message =
-        format!(r#"{{"op":"keywrap","unknown":"UFJJVkFURQ==","keywrapparams":{{"ec":{{{parameters},{nested}}},"optsdata":[123,125]}}}}"#);
+        format!(r#"{{"op":"keywrap","unknown":"UFJJVkFURQ==","keywrapparams":{{"ec":{{{parameters},{nested}}},"optsdata":{opts_data}}}}}"#);
     let answer = stage.runtime.block_on(stage.provider.exchange(message.as_bytes())).unwrap();
-    let expected = br#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"kmscrypt":["bG9jYWw6Ly9h"]}},"optsdata":[123,125]}}"#;
-    assert_eq!(annotation_of(&answer), expected);
+    let expected =
+        format!(r#"{{"op":"keywrap","keywrapparams":{{"ec":{{"Parameters":{{"kmscrypt":["bG9jYWw6Ly9h"]}}}},"optsdata":{opts_data}}}}}"#);
+    assert_eq!(annotation_of(&answer), expected.as_bytes());
 }
 
 #[test]
@@ -95,6 +97,18 @@ fn duplicate_members_are_refused_before_a_guest_runs() {
     let message = br#"{"op":"keywrap","op":"keyunwrap","keywrapparams":{"ec":null,"optsdata":""}}"#;
     let error = stage.runtime.block_on(stage.provider.exchange(message)).unwrap_err();
     assert!(error.line().contains(r#"the member "op" twice"#), "{}", error.line());
+}
+
+#[test]
+fn what_no_unwrap_would_hand_out_is_refused_before_a_guest_runs_or_a_service_is_called() {
+    let stage = stage("open", &format!("gcpkms://{GCP_KEY}"));
+    for opts_data in [&b"{}"[..], b"secret", br#"{"symkey":""}"#, br#"{"symkey":"secret","digest":"","digest":""}"#] {
+        let message = keywrap(&[("kmscrypt", &[&stage.key])], opts_data);
+        let error = stage.runtime.block_on(stage.provider.exchange(&message)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.line().contains("not the key of an image layer") && !error.line().contains("secret"), "{}", error.line());
+    }
+    assert!(stage.gcp.requests().is_empty());
 }
 
 #[test]

@@ -122,7 +122,42 @@ fn check_lists_what_is_wrong_line_by_line() {
     let lines = lines(&output);
     assert!(output.status.success());
     assert!(lines[0].starts_with("policy.cedar:2:1: warning: one key can have several names"), "{lines:?}");
-    assert_eq!(lines[1], "policy.cedar: ok, 2 rules");
+    assert!(lines[1].starts_with("policy.cedar: ok, 2 rules, sha256 "), "{lines:?}");
+}
+
+#[test]
+fn check_prints_the_digest_that_sha256sum_prints() {
+    let policy = permit("wrap", "local://team");
+    let user = user(&policy);
+    let expected = format!("policy.cedar: ok, 1 rule, sha256 {}", ocicrypt_kms::Digest::of(policy.as_bytes()));
+    assert_eq!(lines(&user.run(&["policy", "check"], b"")), [expected]);
+}
+
+#[test]
+fn warnings_fail_a_check_that_denies_them() {
+    let user = user("permit (principal, action, resource);\nforbid (principal, action, resource == Kms::Key::\"local://team\");\n");
+    let output = user.run(&["policy", "check", "--deny-warnings"], b"");
+    assert_eq!((output.status.code(), lines(&output)[1].as_str()), (Some(2), "policy.cedar: 1 warning"));
+    user.write("policy.cedar", permit("wrap", "local://team"));
+    assert!(user.run(&["policy", "check", "--deny-warnings"], b"").status.success());
+}
+
+#[test]
+fn records_tell_which_policy_decided() {
+    let policy = permit("wrap", "local://team");
+    let user = user(&policy);
+    user.write("config.toml", "policy = \"policy.cedar\"\n[audit]\nfile = \"audit.jsonl\"\n");
+    answer(user.run(&[], &wrapping(TEAM)));
+    refusal(&user.run(&[], &wrapping(&["local://other"])));
+    let records = std::fs::read_to_string(user.home().join("audit.jsonl")).unwrap();
+    let record = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let told: Vec<_> = records.lines().map(record).map(|record| (record["event"].clone(), record["policy"].clone())).collect();
+    let digest = ocicrypt_kms::Digest::of(policy.as_bytes()).to_string();
+    let exchange = ("exchange".into(), serde_json::Value::Null);
+    assert_eq!(told, [("use".into(), digest.clone().into()), exchange.clone(), ("open".into(), digest.clone().into()), exchange]);
+    let shown = String::from_utf8(answer(user.run(&["audit", "show"], b""))).unwrap();
+    assert_eq!(shown.matches(&format!(" policy={digest}")).count(), 2, "{shown}");
+    answer(user.run(&["audit", "verify"], b""));
 }
 
 #[test]
@@ -134,6 +169,8 @@ fn test_tells_of_the_cases_that_come_out_otherwise() {
     user.write("table.toml", case("wraps", "wrap", "allow") + &case("unwraps", "unwrap", "deny"));
     let output = user.run(&["policy", "test", "table.toml"], b"");
     assert_eq!((output.status.code(), lines(&output)), (Some(0), vec!["table.toml: 2 cases, 0 failed".to_owned()]));
+    user.write("table.toml", case("wraps", "wrap", "allow"));
+    assert_eq!(lines(&user.run(&["policy", "test", "table.toml"], b"")), ["table.toml: 1 case, 0 failed"]);
     user.write("table.toml", case("wraps", "wrap", "deny") + &case("unwraps", "unwrap", "deny"));
     let output = user.run(&["policy", "test", "table.toml", "--policy", "policy.cedar"], b"");
     assert_eq!(

@@ -44,6 +44,8 @@ pub(crate) struct Decided {
     pub origin: Option<Origin>,
     /// The rules that decided.
     pub rules: Vec<String>,
+    /// The digest of the policy that they stand in.
+    pub policy: Option<Digest>,
 }
 
 struct Book {
@@ -174,7 +176,7 @@ impl Book {
         Self { audit, common, deadline, began, kept, lent, under_way: None, failures: 0, concluded: false }
     }
 
-    fn about_key(&self, key: &str, Decided { origin, rules }: Decided, allowed: bool) -> Entry {
+    fn about_key(&self, key: &str, Decided { origin, rules, policy }: Decided, allowed: bool) -> Entry {
         // A key that nobody may name was never decided about, unless that is why it was denied.
         let decision = if !allowed { Some("deny") } else { origin.map(|_| "allow") };
         Entry {
@@ -182,6 +184,7 @@ impl Book {
             origin: origin.map(|origin| origin.as_str().to_owned()),
             decision: decision.map(str::to_owned),
             rules: rules.iter().take(MAX_RULES).map(|rule| printable(rule, MAX_NAME)).collect(),
+            policy: policy.map(|digest| digest.to_string()),
             ..self.common.clone()
         }
     }

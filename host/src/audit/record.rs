@@ -115,6 +115,8 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub annotation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,

@@ -46,7 +46,7 @@ const PRIORITY: u32 = 13 * 8 + 6;
 /// let (sender, records) = channel();
 /// let provider = KeyProvider::builder(Config::default()).audit_sink(Arc::new(Queue(sender))).build()?;
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-/// provider.wrap(b"{}", &["local://no-such-key"]).await.unwrap_err();
+/// provider.wrap(br#"{"symkey":"a"}"#, &["local://no-such-key"]).await.unwrap_err();
 /// # });
 /// assert!(records.recv()?.contains(r#""key":"local://no-such-key""#));
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -18,7 +18,7 @@ const MAX_LINE: u64 = 4 << 20;
 
 /// What is wrong, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{file}: line {line}, record {sequence}: {what}")]
+#[error("{file}: line {line} of the file, where the record with `seq` {sequence} belongs: {what}")]
 pub struct Fault {
     /// The file.
     pub file: String,
@@ -149,9 +149,7 @@ impl Verifier {
             }
         };
         if record.position.sequence != last.sequence + 1 {
-            return Err(
-                self.fault(format!("it has the number {}: records are missing, added or in another order", record.position.sequence))
-            );
+            return Err(self.fault(format!("its `seq` is {}: records are missing, added or in another order", record.position.sequence)));
         }
         match record.previous == last.hash {
             true => Ok(()),
@@ -180,13 +178,15 @@ impl Verifier {
         }
         let (last, first) = (self.summary.last.map_or(0, |last| last.sequence), self.summary.first);
         if let Some((sequence, checkpoint)) = self.expected.range(last + 1..).next_back() {
+            // It is the next line that isn't there.
+            self.line += 1;
             let what =
                 format!("the log was cut off: record {sequence} was signed for at {}, and the last one here is {last}", checkpoint.time);
             return Err(self.fault(what));
         }
         match self.expected.range(..first).count() {
             0 => {}
-            count => self.summary.notes.push(format!("{count} checkpoints are of records before those that are here")),
+            count => self.summary.notes.push(format!("checkpoints of records before those that are here: {count}")),
         }
         Ok(self.summary)
     }

@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use jiff::Timestamp;
 use ocicrypt_kms::audit::{self, Audit, Checkpoint, PrivateKey, PublicKey, Record, Summary};
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::{Config, Digest, Error, ErrorKind};
 
-use super::{Options, print};
+use super::{Options, counted, print};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -52,8 +53,9 @@ pub(super) struct Show {
 }
 
 /// What a record's `outcome` can be: `docs/audit-log.md` says what each means.
-const OUTCOMES: [&str; 11] =
-    ["ok", "denied", "cancelled", "unused", "invalid-input", "no-matching-key", "kms", "unavailable", "corrupt", "component", "internal"];
+fn outcomes() -> PossibleValuesParser {
+    ["ok", "cancelled", "unused"].into_iter().chain(ErrorKind::ALL.iter().map(|kind| kind.as_str())).into()
+}
 
 /// Which records are wanted: those that all of it holds for.
 #[derive(Debug, Default, clap::Args)]
@@ -68,7 +70,7 @@ struct Filter {
     #[arg(long)]
     caller: Option<String>,
     /// How it ended
-    #[arg(long, value_parser = OUTCOMES)]
+    #[arg(long, value_parser = outcomes())]
     outcome: Option<String>,
     /// Records from this time on (RFC 3339)
     #[arg(long, value_name = "TIME")]
@@ -160,7 +162,8 @@ impl Verify {
 fn describe(summary: &Summary) -> String {
     let mut text = match summary.last {
         Some(last) => {
-            format!("ok      {} records, {} to {}; the last one's hash is {}\n", summary.records, summary.first, last.sequence, last.hash)
+            let records = counted(summary.records, "record");
+            format!("ok      {records}, {} to {}; the last one's hash is {}\n", summary.first, last.sequence, last.hash)
         }
         None => "ok      no record\n".to_owned(),
     };
@@ -169,7 +172,7 @@ fn describe(summary: &Summary) -> String {
     }
     match summary.checkpoints {
         0 => text.push_str("note    no checkpoint was compared: whether the log's end was cut off can't be told\n"),
-        count => writeln!(text, "ok      it agrees with {count} checkpoints").expect("a string can be written"),
+        count => writeln!(text, "ok      it agrees with {}", counted(count, "checkpoint")).expect("a string can be written"),
     }
     text
 }
@@ -239,6 +242,7 @@ fn line(Record { entry, position, .. }: &Record) -> String {
     let more = [
         ("decision", entry.decision.clone()),
         ("rules", (!entry.rules.is_empty()).then(|| entry.rules.join(","))),
+        ("policy", entry.policy.clone()),
         ("request", entry.request_id.clone()),
         ("annotation", entry.annotation.clone()),
         ("previous", entry.previous.clone()),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[cfg(feature = "hardening")]
 use ocicrypt_kms::Environment;
 use ocicrypt_kms::protocol::MAX_MESSAGE;
-use ocicrypt_kms::{Error, KeyProvider};
+use ocicrypt_kms::{Error, LastExchange};
 use zeroize::Zeroizing;
 
 use super::{Options, block_on, print};
@@ -15,23 +15,23 @@ pub(super) fn run(options: Options) -> Result<(), Error> {
     let message = read_message()?;
     let config = options.config()?;
     let (hardening, logs) = (config.hardening, config.audit.folders());
-    let provider = options.provider_of(config).build()?;
+    let exchange = options.provider_of(config).build()?.last_exchange(&message);
     if hardening {
-        give_up(&provider, &message, &logs);
+        give_up(&exchange, &logs);
     }
-    let answer = block_on(provider.last_exchange(&message))??;
+    let answer = block_on(exchange.run())??;
     print(&answer)
 }
 
 /// From here on, the process has no rights that its exchange doesn't need.
 #[cfg(feature = "hardening")]
-fn give_up(provider: &KeyProvider, message: &[u8], logs: &[PathBuf]) {
+fn give_up(exchange: &LastExchange, logs: &[PathBuf]) {
     use super::harden::{Needs, harden};
-    harden(Needs::of(&provider.services_of(message), &Environment::process()), logs);
+    harden(Needs::of(&exchange.services(), &Environment::process()), logs);
 }
 
 #[cfg(not(feature = "hardening"))]
-fn give_up(_: &KeyProvider, _: &[u8], _: &[PathBuf]) {}
+fn give_up(_: &LastExchange, _: &[PathBuf]) {}
 
 fn read_message() -> Result<Zeroizing<Vec<u8>>, Error> {
     let input = std::io::stdin();

@@ -189,6 +189,11 @@ fn print(bytes: &[u8]) -> Result<(), Error> {
     written.map_err(|error| Error::Internal { reason: format!("the answer can't be written: {error}") })
 }
 
+/// A number of things: `1 rule`, `2 rules`.
+fn counted(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::key_uri::Addresses;
+use ocicrypt_kms::policy::Policy as _;
 use ocicrypt_kms::policy::cedar::{Case, CedarPolicy, Explanation, Outcome, Rule, SCHEMA, Table, read_text};
 use ocicrypt_kms::{Error, ErrorKind, KeyProvider};
 
-use super::{Options, print};
+use super::{Options, counted, print};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Policy {
@@ -18,6 +19,9 @@ pub(super) enum Policy {
     Check {
         /// The policy's file [default: `policy` in the configuration]
         file: Option<PathBuf>,
+        /// Fail also if there are warnings
+        #[arg(long)]
+        deny_warnings: bool,
     },
     /// Try a table of cases
     Test {
@@ -61,7 +65,7 @@ pub(super) struct Explain {
 impl Policy {
     pub(super) fn run(self, options: &Options) -> Result<ExitCode, Error> {
         match self {
-            Self::Check { file } => check(&chosen(file, options)?),
+            Self::Check { file, deny_warnings } => check(&chosen(file, options)?, deny_warnings),
             Self::Test { table, policy } => test(&table, policy, options),
             Self::Explain(explain) => explain.run(options),
             Self::Schema => print(SCHEMA.as_bytes()).map(|()| ExitCode::SUCCESS),
@@ -87,23 +91,31 @@ fn addresses(options: &Options) -> Result<Addresses, Error> {
 }
 
 /// Lists all that is wrong, a line each, as compilers do.
-fn check(file: &Path) -> Result<ExitCode, Error> {
+fn check(file: &Path, deny_warnings: bool) -> Result<ExitCode, Error> {
     let text = read_text(file)?;
     let name = file.display();
     let mut report = String::new();
-    let code = match CedarPolicy::parse(&text) {
+    let good = match CedarPolicy::parse(&text) {
         Err(problems) => {
             add(&mut report, problems.iter().map(|problem| format!("{name}:{problem}")));
-            ErrorKind::InvalidInput.exit_code()
+            false
         }
         Ok(policy) => {
-            add(&mut report, policy.warnings().iter().map(|problem| format!("{name}:{}: warning: {}", problem.place, problem.message)));
-            add(&mut report, [format!("{name}: ok, {} rules", policy.rules().len())]);
-            0
+            let warnings = policy.warnings();
+            add(&mut report, warnings.iter().map(|problem| format!("{name}:{}: warning: {}", problem.place, problem.message)));
+            let good = warnings.is_empty() || !deny_warnings;
+            add(&mut report, [format!("{name}: {}", if good { passed(&policy) } else { counted(warnings.len() as u64, "warning") })]);
+            good
         }
     };
     print(report.as_bytes())?;
-    Ok(code.into())
+    Ok(if good { ExitCode::SUCCESS } else { ErrorKind::InvalidInput.exit_code().into() })
+}
+
+/// How much was checked, and the digest by which logs and audit records name it.
+fn passed(policy: &CedarPolicy) -> String {
+    let digest = policy.digest().map(|digest| format!(", sha256 {digest}")).unwrap_or_default();
+    format!("ok, {}{digest}", counted(policy.rules().len() as u64, "rule"))
 }
 
 /// Tells of each case that comes out otherwise than it should.
@@ -115,7 +127,7 @@ fn test(table: &Path, policy: Option<PathBuf>, options: &Options) -> Result<Exit
     let failures: Vec<_> = cases.iter().filter_map(failed).collect();
     let mut report = String::new();
     add(&mut report, failures.iter().cloned());
-    add(&mut report, [format!("{}: {} cases, {} failed", table.display(), cases.len(), failures.len())]);
+    add(&mut report, [format!("{}: {}, {} failed", table.display(), counted(cases.len() as u64, "case"), failures.len())]);
     print(report.as_bytes())?;
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

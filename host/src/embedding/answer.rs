@@ -1,9 +1,9 @@
 //! What leaves of a guest's answer.
 
-use ocicrypt_kms_protocol::json::{Object, string};
 use ocicrypt_kms_protocol::{Answer, MAX_ANNOTATION, Operation};
 
 use crate::Error;
+use crate::exchange::is_opts_data;
 
 /// Reads a guest's answer, to be written anew: a client sees a result of the right operation and nothing else. Opts data that isn't opts
 /// data is not answered: the provider is no decryption oracle for other ciphertexts of the same key.
@@ -22,12 +22,6 @@ pub fn check(operation: Operation, answer: &[u8]) -> Result<Answer, Error> {
     }
 }
 
-/// Opts data is a JSON object with a `symkey`.
-fn is_opts_data(bytes: &[u8]) -> bool {
-    let symkey = |object: Object<'_>| object.get("symkey").and_then(string).is_some_and(|key| !key.is_empty());
-    Object::parse(bytes).is_ok_and(symkey)
-}
-
 #[cfg(test)]
 mod tests {
     use zeroize::Zeroizing;
@@ -36,10 +30,10 @@ mod tests {
 
     #[test]
     fn only_opts_data_is_handed_out() {
-        assert!(is_opts_data(br#"{"symkey":"a","digest":"b"}"#));
-        for other in ["", "{}", "secret", "[]", r#"{"symkey":""}"#, r#"{"symkey":null}"#, r#"{"symkey":{}}"#, r#""symkey""#] {
-            assert!(!is_opts_data(other.as_bytes()), "{other}");
-        }
+        let answer = |opts_data: &[u8]| Answer::new(Operation::Unwrap, Zeroizing::new(opts_data.to_vec())).write();
+        assert!(check(Operation::Unwrap, &answer(br#"{"symkey":"a"}"#)).is_ok());
+        let error = check(Operation::Unwrap, &answer(b"{}")).unwrap_err();
+        assert!(error.line().contains("is not the key of an image layer"), "{}", error.line());
     }
 
     #[test]

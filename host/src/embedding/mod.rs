@@ -39,7 +39,7 @@
 //!
 //! // For each message:
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-//! # let message = br#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"kmscrypt":["bG9jYWw6Ly90ZWFt"]}},"optsdata":"e30="}}"#;
+//! # let message = br#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"kmscrypt":["bG9jYWw6Ly90ZWFt"]}},"optsdata":"eyJzeW1rZXkiOiJhIn0="}}"#;
 //! let begun = host.begin(message, Call::default()).await?;
 //! let mut store = Store::new(&engine, State { kms: begun.ctx, table: ResourceTable::new() });
 //! let instance = guest.instantiate_async(&mut store).await?;
@@ -97,7 +97,7 @@ use crate::caller::Caller;
 use crate::count::Counted;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::exchange::{self, Exchange};
-use crate::key_uri::{KeyUri, Service};
+use crate::key_uri::KeyUri;
 use crate::lending::{Lender, Lending, Reported};
 use crate::{Digest, Error, ErrorKind};
 
@@ -166,12 +166,17 @@ impl Host {
     /// # Errors
     /// If the message is malformed or for several providers, or if the audit log can't be written. That is on record.
     pub async fn begin(&self, message: &[u8], call: Call) -> Result<Begun, Error> {
+        self.begin_with(|| self.read(message), call).await
+    }
+
+    /// [`Host::begin`] with how the message is read, which is done at the right time.
+    pub(crate) async fn begin_with(&self, read: impl FnOnce() -> Result<Exchange, Error>, call: Call) -> Result<Begun, Error> {
         let Call { caller, deadline } = call;
         let configured = Instant::now() + self.deadline;
         let deadline = deadline.map_or(configured, |deadline| deadline.min(configured));
         let mut counted = Counted::begin();
         let mut ledger = Ledger::new(self.lender.audit.as_ref(), &caller, self.lender.component, deadline);
-        let exchange = match self.ready().and_then(|()| self.read(message)) {
+        let exchange = match self.ready().and_then(|()| read()) {
             Ok(exchange) => exchange,
             Err(error) => {
                 counted.finish::<()>(None, &Err(error.clone()));
@@ -196,17 +201,12 @@ impl Host {
         self.lender.component
     }
 
-    /// The services whose keys an exchange of this message could open, each once; none if it can't be read.
-    pub(crate) fn services_of(&self, message: &[u8]) -> Vec<Service> {
-        self.read(message).map(|exchange| exchange.services(&self.lender.addresses)).unwrap_or_default()
-    }
-
     /// Whether an exchange can be written down, where it has to be.
     fn ready(&self) -> Result<(), Error> {
         self.lender.audit.as_ref().map_or(Ok(()), |audit| audit.ready())
     }
 
-    fn read(&self, message: &[u8]) -> Result<Exchange, Error> {
+    pub(crate) fn read(&self, message: &[u8]) -> Result<Exchange, Error> {
         let settings = exchange::Settings {
             name: self.name.as_deref(),
             default_name: self.default_name,

@@ -26,11 +26,16 @@ impl OtherService {
     /// # Errors
     /// If it isn't 2 to 32 of `a-z`, `0-9` and `-`, doesn't begin with a letter, or is the scheme of a built-in service.
     pub fn new(name: &'static str) -> Result<Self, BadServiceName> {
-        let is_name = consists(name, 2..=32, is_label_byte) && name.starts_with(|first: char| first.is_ascii_lowercase());
-        match is_name && Scheme::named(name).is_none() && name != "http" {
+        match Self::may_be_called(name) {
             true => Ok(Self(name)),
             false => Err(BadServiceName(name)),
         }
+    }
+
+    /// Whether a service that isn't built in may have this name.
+    pub(crate) fn may_be_called(name: &str) -> bool {
+        let is_name = consists(name, 2..=32, is_label_byte) && name.starts_with(|first: char| first.is_ascii_lowercase());
+        is_name && Scheme::named(name).is_none() && name != "http"
     }
 
     /// The name.

@@ -25,7 +25,7 @@ use self::path::Target;
 pub use self::rule::Rule;
 use crate::config::HttpKms;
 use crate::error::printable;
-use crate::key_uri::{HttpKmsKey, Key, KeyUri, is_endpoint_name};
+use crate::key_uri::{Key, KeyUri, is_endpoint_name};
 use crate::kms::http::{address, below, client_of, note_request_id, parse_endpoint, read_at_most, root_cause, unreachable};
 use crate::{Error, count};
 
@@ -96,11 +96,11 @@ impl Endpoints {
         settings.iter().map(endpoint).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The endpoint that a key URI names, and the key.
+    /// The endpoint that a key URI names.
     ///
     /// # Errors
     /// If it is another service's key, there is no such endpoint, or nothing may be done with it in this operation.
-    pub fn find<'a>(&self, uri: &'a KeyUri, operation: Operation) -> Result<(Arc<Endpoint>, &'a HttpKmsKey), Error> {
+    pub fn find(&self, uri: &KeyUri, operation: Operation) -> Result<Arc<Endpoint>, Error> {
         let invalid = |reason: String, hint: String| Error::InvalidInput { reason: format!("{uri}: {reason}"), hint };
         let Key::HttpKms(key) = uri.key() else {
             let hint = "keys of other services are opened by the interface `kms`".into();
@@ -111,7 +111,7 @@ impl Endpoints {
             invalid(format!("no endpoint `{name}` is configured"), format!("describe it below `[http-kms.{name}]` in the configuration"))
         })?;
         match endpoint.rules.iter().any(|rule| rule.operation == operation) {
-            true => Ok((endpoint.clone(), key)),
+            true => Ok(endpoint.clone()),
             false => Err(invalid(
                 format!("the endpoint `{name}` allows no request to {operation}"),
                 format!("add one with `usage = \"{operation}\"` to `allow` below `[http-kms.{name}]` in the configuration"),
@@ -349,14 +349,14 @@ mod tests {
     fn only_what_is_configured_is_found() {
         let endpoints = endpoints("kms", GOOD).unwrap();
         let found = uri("http-kms://kms/a/b");
-        assert_eq!(endpoints.find(&found, Operation::Wrap).unwrap().1.key, "a/b");
+        assert_eq!(endpoints.find(&found, Operation::Wrap).unwrap().name(), "kms");
         let line = endpoints.find(&uri("http-kms://other/k"), Operation::Wrap).err().unwrap().line();
         assert!(line.contains("no endpoint `other` is configured; describe it below `[http-kms.other]`"), "{line}");
         assert!(endpoints.find(&uri("local://k"), Operation::Wrap).err().unwrap().line().contains("`kms`"));
     }
 
     fn allow(operation: Operation, request: Request<'_>) -> Result<String, String> {
-        let (endpoint, _) = endpoints("kms", GOOD).unwrap().find(&uri("http-kms://kms/k"), operation).unwrap();
+        let endpoint = endpoints("kms", GOOD).unwrap().find(&uri("http-kms://kms/k"), operation).unwrap();
         endpoint
             .allow(operation, "k", request)
             .map(|allowed| format!("{} {}", allowed.method, allowed.url))

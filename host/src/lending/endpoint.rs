@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ocicrypt_kms_protocol::Operation;
 
 use super::{Lending, Loan, denied};
-use crate::key_uri::{HttpKmsKey, KeyUri};
+use crate::key_uri::{Key, KeyUri};
 use crate::kms::endpoint::{Allowed, Endpoint, Request, Response};
 use crate::kms::request_id;
 use crate::policy::Denial;
@@ -15,7 +15,6 @@ use crate::{Error, count};
 pub struct LentEndpoint {
     uri: KeyUri,
     endpoint: Arc<Endpoint>,
-    key: HttpKmsKey,
     /// How many requests have succeeded.
     succeeded: u32,
     loan: Loan,
@@ -31,7 +30,11 @@ impl LentEndpoint {
     /// The key's part of the URI.
     #[must_use]
     pub fn key(&self) -> &str {
-        &self.key.key
+        match self.uri.key() {
+            Key::HttpKms(key) => &key.key,
+            // For others there is no endpoint.
+            _ => "",
+        }
     }
 }
 
@@ -47,10 +50,9 @@ impl Lending {
     }
 
     fn lend_endpoint(&mut self, uri: KeyUri, operation: Operation) -> Result<LentEndpoint, Error> {
-        let (endpoint, key) = self.lender.endpoints.find(&uri, operation)?;
-        let key = key.clone();
+        let endpoint = self.lender.endpoints.find(&uri, operation)?;
         let loan = self.lend(&uri);
-        Ok(LentEndpoint { uri, endpoint, key, succeeded: 0, loan })
+        Ok(LentEndpoint { uri, endpoint, succeeded: 0, loan })
     }
 
     /// Makes one request of a lent endpoint. What an unwrap is answered is given out only if that is on record.

@@ -123,6 +123,12 @@ pub trait Policy: Send + Sync {
         false
     }
 
+    /// The SHA-256 digest of the text that it was read from, by which logs and audit records tell which policy decided. `None`: there is no
+    /// such text.
+    fn digest(&self) -> Option<Digest> {
+        None
+    }
+
     /// What decides for the whole of an exchange that begins now, where it is another than what may decide for later ones.
     fn current(&self) -> Option<Arc<dyn Policy>> {
         None

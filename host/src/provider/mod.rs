@@ -1,6 +1,7 @@
 //! The key provider as a library: a message in, an answer out.
 
 mod builder;
+mod last;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,9 +10,9 @@ use ocicrypt_kms_protocol::{Answer, Operation, compose};
 use zeroize::Zeroizing;
 
 pub use self::builder::Builder;
+pub use self::last::LastExchange;
 use crate::config::Config;
-use crate::embedding::{Call, Host};
-use crate::key_uri::Service;
+use crate::embedding::{Begun, Call, Host};
 #[cfg(feature = "server")]
 use crate::policy::Policy;
 use crate::sandbox::{End, Sandbox};
@@ -42,8 +43,8 @@ impl KeyProvider {
         self.exchange_for(message, Call::default()).await
     }
 
-    /// Wraps opts data, the key of an image layer as container tools spell it, for these keys; without any, for the configured default
-    /// recipients. Answers the decoded annotation: in base64, it stands in the manifest.
+    /// Wraps opts data, the key of an image layer as container tools spell it (a JSON object with a `symkey`), for these keys; without any, for
+    /// the configured default recipients. Answers the decoded annotation: in base64, it stands in the manifest.
     ///
     /// # Errors
     /// Those of [`KeyProvider::exchange`].
@@ -72,7 +73,8 @@ impl KeyProvider {
     /// # Errors
     /// Those of [`KeyProvider::exchange`].
     pub async fn exchange_for(&self, message: &[u8], call: Call) -> Result<Zeroizing<Vec<u8>>, Error> {
-        self.exchange_until(message, call, End::Instance).await
+        let begun = self.host.begin(message, call).await?;
+        self.run(begun, End::Instance).await
     }
 
     /// The longest time that an exchange may take.
@@ -81,27 +83,15 @@ impl KeyProvider {
         self.host.deadline
     }
 
-    /// [`KeyProvider::exchange`] as the last thing of this process but to write the answer: nothing that the end of the process takes apart is taken apart
-    /// before.
-    ///
-    /// # Errors
-    /// Those of [`KeyProvider::exchange`].
-    pub async fn last_exchange(self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let outcome = self.exchange_until(message, Call::default(), End::Process).await;
-        std::mem::forget(self);
-        outcome
+    /// Reads a message whose exchange is the last thing of this process but to write the answer.
+    #[must_use]
+    pub fn last_exchange(self, message: &[u8]) -> LastExchange {
+        LastExchange::new(self, message)
     }
 
-    async fn exchange_until(&self, message: &[u8], call: Call, end: End) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let begun = self.host.begin(message, call).await?;
+    async fn run(&self, begun: Begun, end: End) -> Result<Zeroizing<Vec<u8>>, Error> {
         let (ctx, returned) = self.sandbox.exchange(begun, end).await;
         ctx.conclude(returned).await
-    }
-
-    /// The services whose keys an exchange of this message could open, each once; none if it can't be read.
-    #[must_use]
-    pub fn services_of(&self, message: &[u8]) -> Vec<Service> {
-        self.host.services_of(message)
     }
 
     /// The component that this provider runs.

@@ -40,7 +40,10 @@ impl Refreshed {
         match (&refreshed, self) {
             (Ok(false), _) => return,
             (Ok(true), Self::Certificates(_)) => tracing::info!("new connections get the new certificates"),
-            (Ok(true), Self::Policy(_)) => tracing::info!("new exchanges get the new policy"),
+            (Ok(true), Self::Policy(policy)) => {
+                let sha256 = policy.digest().map(tracing::field::display);
+                tracing::info!(sha256, "new exchanges get the new policy");
+            }
             (Err(error), Self::Certificates(_)) => tracing::error!(error = error.line(), "the certificates stay as they were"),
             (Err(error), Self::Policy(_)) => tracing::error!(error = error.line(), "the policy stays as it was"),
         }

@@ -21,7 +21,7 @@ fn a_log_that_was_cut_off_after_a_checkpoint_is_found_by_it() {
     stage.wrap();
     stage.printed(&["checkpoint"]);
     stage.wrap();
-    assert!(stage.is_whole().contains("it agrees with 1 checkpoints"));
+    assert!(stage.is_whole().contains("it agrees with 1 checkpoint\n"));
     cut(&stage, 2);
     stage.is_whole();
     cut(&stage, 1);

@@ -24,44 +24,44 @@ fn sealed(line: &str) -> String {
 #[test]
 fn a_changed_byte_is_found() {
     let line = changed(|lines| lines[1] = lines[1].replacen("\"outcome\":\"ok\"", "\"outcome\":\"oK\"", 1));
-    assert!(line.contains("line 2, record 2: it was changed"), "{line}");
+    assert!(line.contains("line 2 of the file, where the record with `seq` 2 belongs: it was changed"), "{line}");
     let line = changed(|lines| lines[3] = lines[3].replacen("wrap", "Wrap", 1));
-    assert!(line.contains("line 4, record 4: it was changed"), "{line}");
+    assert!(line.contains("line 4 of the file, where the record with `seq` 4 belongs: it was changed"), "{line}");
 }
 
 #[test]
 fn a_changed_record_with_a_hash_that_fits_is_found_by_the_next_one() {
     let line = changed(|lines| lines[1] = sealed(&lines[1].replacen("\"outcome\":\"ok\"", "\"outcome\":\"oK\"", 1)));
-    assert!(line.contains("line 3, record 3: it follows another record"), "{line}");
+    assert!(line.contains("line 3 of the file, where the record with `seq` 3 belongs: it follows another record"), "{line}");
 }
 
 #[test]
 fn a_deleted_line_is_found() {
     let line = changed(|lines| drop(lines.remove(1)));
-    assert!(line.contains("line 2, record 2: it has the number 3: records are missing"), "{line}");
+    assert!(line.contains("line 2 of the file, where the record with `seq` 2 belongs: its `seq` is 3: records are missing"), "{line}");
     let line = changed(|lines| drop(lines.remove(0)));
-    assert!(line.contains("line 1, record 1: it has the number 2"), "{line}");
+    assert!(line.contains("line 1 of the file, where the record with `seq` 1 belongs: its `seq` is 2"), "{line}");
 }
 
 #[test]
 fn swapped_lines_are_found() {
     let line = changed(|lines| lines.swap(1, 2));
-    assert!(line.contains("line 2, record 2: it has the number 3"), "{line}");
+    assert!(line.contains("line 2 of the file, where the record with `seq` 2 belongs: its `seq` is 3"), "{line}");
 }
 
 #[test]
 fn an_inserted_record_is_found() {
     let line = changed(|lines| lines.insert(2, sealed(&lines[1].replacen("\"seq\":2", "\"seq\":3", 1))));
-    assert!(line.contains("line 3, record 3: it follows another record"), "{line}");
+    assert!(line.contains("line 3 of the file, where the record with `seq` 3 belongs: it follows another record"), "{line}");
     let line = changed(|lines| lines.insert(2, lines[1].clone()));
-    assert!(line.contains("line 3, record 3: it has the number 2"), "{line}");
+    assert!(line.contains("line 3 of the file, where the record with `seq` 3 belongs: its `seq` is 2"), "{line}");
 }
 
 #[test]
 fn a_line_that_is_no_record_is_found() {
     for text in ["", "{}", "{\"v\":1,\"seq\":3"] {
         let line = changed(|lines| lines.insert(2, text.into()));
-        assert!(line.contains("line 3, record 3: it is torn"), "{line}");
+        assert!(line.contains("line 3 of the file, where the record with `seq` 3 belongs: it is torn"), "{line}");
     }
 }
 
@@ -76,7 +76,7 @@ fn a_file_that_is_missing_in_the_middle_is_found() {
     stage.wrap();
     stage.is_whole();
     std::fs::rename(&files[1], stage.user.home().join("away")).unwrap();
-    assert!(stage.is_bad(&[]).contains("line 1, record 3: it has the number"));
+    assert!(stage.is_bad(&[]).contains("line 1 of the file, where the record with `seq` 3 belongs: its `seq` is"));
     std::fs::remove_file(&files[0]).unwrap();
     let text = stage.is_whole();
     assert!(text.contains("which is not here"), "{text}");

@@ -39,7 +39,7 @@ fn a_server_under_load_keeps_one_chain_over_files_and_signs_its_end() {
     assert!(server.ended().success());
     let text = String::from_utf8(answer(user.run(&["audit", "verify"], b""))).unwrap();
     // Four records for each client, and one at the beginning of each further file.
-    assert!(text.contains(" 246 records, 1 to 246;") && text.contains("it agrees with 1 checkpoints"), "{text}");
+    assert!(text.contains(" 246 records, 1 to 246;") && text.contains("it agrees with 1 checkpoint\n"), "{text}");
     let shown = String::from_utf8(answer(user.run(&["audit", "show", "--outcome", "ok", "--operation", "unwrap"], b""))).unwrap();
     assert_eq!(shown.lines().filter(|line| line.contains(" uid:") && line.contains(" use ")).count(), 61);
 }

@@ -49,6 +49,7 @@ fn metrics_tell_what_was_done_and_health_that_it_is_up() {
         r#"ocicrypt_kms_exchanges_total{operation="wrap",service="local",outcome="ok"} 1"#,
         r#"ocicrypt_kms_exchanges_total{operation="unwrap",service="local",outcome="ok"} 1"#,
         r#"ocicrypt_kms_exchanges_total{operation="wrap",service="gcp",outcome="ok"} 1"#,
+        r#"ocicrypt_kms_exchanges_total{operation="wrap",service="local",outcome="kms"} 1"#,
         r#"ocicrypt_kms_exchanges_total{operation="none",service="none",outcome="invalid-input"} 1"#,
         r#"ocicrypt_kms_exchange_duration_seconds_count{operation="wrap",service="gcp"} 1"#,
         r#"ocicrypt_kms_key_use_duration_seconds_count{operation="wrap",service="gcp",outcome="ok"} 1"#,
@@ -76,6 +77,7 @@ fn a_log_names_key_and_caller_and_holds_no_secret() {
     });
     let failed = server.wait_for("failed");
     assert_eq!(failed["operation"], "unwrap");
+    assert_eq!(failed["key"], "local://other");
     assert!(failed["error"].as_str().unwrap().contains("the annotation is for local://team"), "{failed}");
     let text = format!("{:?}", server.logged());
     let opts_data = std::str::from_utf8(OPTS_DATA).unwrap();
@@ -84,6 +86,22 @@ fn a_log_names_key_and_caller_and_holds_no_secret() {
     for secret in [symkey, &wrapped] {
         assert!(!text.contains(secret), "{text}");
     }
+}
+
+#[test]
+fn a_log_names_the_key_of_an_exchange_that_was_denied_before_any_was_opened() {
+    let user = user();
+    user.write("config.toml", "keys = []\n");
+    let server = Serving::start(&user, &["--listen", &socket(&user).1, "--metrics", "127.0.0.1:0"]);
+    runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        let annotation = br#"{"key_url":"local://of-the-image","wrapped_key":"AA==","wrap_type":"AES"}"#;
+        call(&channel, "WrapKey", &unwrapping(&[], annotation)).await.unwrap_err();
+    });
+    assert_eq!(server.wait_for("failed")["key"], "local://of-the-image");
+    let (_, text) = get(&metrics_of(&server), "/metrics");
+    let line = r#"ocicrypt_kms_exchanges_total{operation="unwrap",service="local",outcome="denied"} 1"#;
+    assert!(text.lines().any(|found| found == line) && !text.contains("of-the-image"), "{text}");
 }
 
 /// Somebody who collects traces: the bodies of what was posted.

@@ -94,9 +94,13 @@ fn a_new_policy_holds_for_the_next_exchange_and_a_broken_one_not_at_all() {
     server.wait_until("missing", |line| line["error"].as_str().is_some_and(|error| error.contains("can't be read")));
     try_wrap(&socket).unwrap();
 
-    write(&user, "@id(\"closed\") forbid (principal, action, resource);");
+    let closed = "@id(\"closed\") forbid (principal, action, resource);";
+    write(&user, closed);
     server.signal("HUP");
     server.wait_for("new exchanges get the new policy");
+    let digests: Vec<_> = server.logged().iter().filter_map(|line| Some(line["sha256"].as_str()?.to_owned())).collect();
+    let [old, new] = [ALL, closed].map(|policy| ocicrypt_kms::Digest::of(policy.as_bytes()).to_string());
+    assert!(digests.first() == Some(&old) && digests.last() == Some(&new), "{digests:?}");
     let status = try_wrap(&socket).unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(status.message().contains("it is forbidden by the policy's rule `closed`"), "{status}");

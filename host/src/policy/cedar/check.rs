@@ -3,23 +3,36 @@
 use cedar_policy::{Effect, EntityUid, Policy, PolicySet, PrincipalConstraint, ValidationMode, ValidationResult, Validator};
 use serde_json::Value;
 
+use super::closed::{Comparison, Outlook};
 use super::entities::Kind;
+use super::expressions::{conditions, json, walk};
 use super::problem::Problem;
-use super::rules::located;
+use super::rules::{Rules, located};
 use super::schema::schema;
 use super::tokens::tokens;
 use crate::key_uri::{Addresses, KeyUri};
 use crate::policy::keys::root;
 
 /// Checks against the schema, strictly.
-pub(super) fn validate(policies: &PolicySet) -> ValidationResult {
+fn validate(policies: &PolicySet) -> ValidationResult {
     Validator::new(schema().clone()).validate(policies, ValidationMode::Strict)
 }
 
-/// What can't be wanted, though it is no error.
-pub(super) fn warnings(text: &str, policies: &PolicySet) -> Vec<Problem> {
+/// What keeps a policy from being used: what doesn't fit the schema, and comparisons that never hold.
+pub(super) fn errors(text: &str, policies: &PolicySet, rules: &Rules) -> Vec<Problem> {
     let validated = validate(policies);
-    let mut problems: Vec<_> = validated.validation_warnings().map(|warning| Problem::of(text, warning)).collect();
+    let mut problems: Vec<_> = validated.validation_errors().map(|error| rules.problem(text, error.policy_id(), error)).collect();
+    for (rule, begin) in located(text, policies) {
+        problems.extend(compared(text, rule, begin, Outlook::Never));
+    }
+    problems.sort_by_key(|problem| problem.place);
+    problems
+}
+
+/// What can't be wanted, though it is no error.
+pub(super) fn warnings(text: &str, policies: &PolicySet, rules: &Rules) -> Vec<Problem> {
+    let validated = validate(policies);
+    let mut problems: Vec<_> = validated.validation_warnings().map(|warning| rules.problem(text, warning.policy_id(), warning)).collect();
     if !policies.policies().any(|rule| rule.effect() == Effect::Permit) {
         problems.push(Problem::at(text, 0, "no rule permits anything, so that no key is lent to anybody"));
     }
@@ -35,9 +48,11 @@ pub(super) fn warnings(text: &str, policies: &PolicySet) -> Vec<Problem> {
         }
         for literal in rule.entity_literals() {
             if let Some(message) = never_equal(&literal) {
-                problems.push(Problem::at(text, position(text, begin, &literal), &message));
+                let quoted = format!("\"{}\"", literal.id().escaped());
+                problems.push(Problem::at(text, position(text, begin, &quoted), &message));
             }
         }
+        problems.extend(compared(text, rule, begin, Outlook::Elsewhere));
     }
     problems.sort_by_key(|problem| problem.place);
     problems
@@ -48,9 +63,8 @@ const FORBIDS_NAMES: &str = "one key can have several names, so a rule that forb
 
 /// Whether a rule forbids keys by what their names say. `unless` is different: it forbids all other names.
 fn forbids_names(rule: &Policy) -> bool {
-    let json = rule.to_json().unwrap_or_default();
-    let conditions = json["conditions"].as_array().into_iter().flatten();
-    let mut when = conditions.filter(|condition| condition["kind"] == "when").map(|condition| &condition["body"]);
+    let json = json(rule);
+    let mut when = conditions(&json).filter(|condition| condition["kind"] == "when").map(|condition| &condition["body"]);
     let scope = &json["resource"];
     rule.effect() == Effect::Forbid && (scope["op"] == "==" || scope["op"] == "in" || !scope["in"].is_null() || when.any(looks_at_name))
 }
@@ -58,15 +72,28 @@ fn forbids_names(rule: &Policy) -> bool {
 /// Whether an expression looks at a key. A key's service is the same by each of its names.
 fn looks_at_name(expression: &Value) -> bool {
     let of_resource = |expression: &Value| expression["left"]["Var"] == "resource";
-    match expression {
-        Value::Object(members) => members.iter().any(|(name, value)| match name.as_str() {
-            "." if of_resource(value) => value["attr"] != "service",
-            "Var" => value == "resource",
-            _ => looks_at_name(value),
-        }),
-        Value::Array(items) => items.iter().any(looks_at_name),
-        _ => false,
+    let mut looks = false;
+    walk(expression, &mut |operator, operands| match operator {
+        "." if of_resource(operands) => {
+            looks |= operands["attr"] != "service";
+            false
+        }
+        _ => {
+            looks |= operator == "Var" && operands == "resource";
+            true
+        }
+    });
+    looks
+}
+
+/// Comparisons with this outlook, and where they stand.
+fn compared(text: &str, rule: &Policy, begin: usize, outlook: Outlook) -> Vec<Problem> {
+    if !Comparison::could_be_in(text) {
+        return Vec::new();
     }
+    let comparisons = Comparison::all(rule).into_iter().filter(|comparison| comparison.outlook() == outlook);
+    let place = |comparison: &Comparison| position(text, begin, &format!("{:?}", comparison.with));
+    comparisons.map(|comparison| Problem::at(text, place(&comparison), &comparison.message())).collect()
 }
 
 /// Why no caller and no key ever is this entity.
@@ -99,8 +126,7 @@ fn not_canonical(id: &str) -> Option<String> {
     }
 }
 
-/// Where a rule that begins there speaks of an entity.
-fn position(text: &str, begin: usize, literal: &EntityUid) -> usize {
-    let quoted = format!("\"{}\"", literal.id().escaped());
+/// Where a rule that begins there has this string, in quotes; where it begins if it spells the string otherwise.
+fn position(text: &str, begin: usize, quoted: &str) -> usize {
     tokens(&text[begin..]).find(|(_, token)| *token == quoted).map_or(begin, |(offset, _)| begin + offset)
 }

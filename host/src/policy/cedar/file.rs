@@ -20,7 +20,9 @@ impl PolicyFile {
     /// # Errors
     /// Those of [`CedarPolicy::read`].
     pub fn load(path: &Path) -> Result<Self, Error> {
-        Fresh::load(InFile(path.to_owned())).map(Self)
+        let file = Fresh::load(InFile(path.to_owned()))?;
+        tracing::info!(file = %path.display(), sha256 = %file.current().digest, "policy read");
+        Ok(Self(file))
     }
 }
 
@@ -74,6 +76,10 @@ impl Policy for PolicyFile {
 
     fn pins(&self, component: Digest) -> bool {
         self.0.current().pins(component)
+    }
+
+    fn digest(&self) -> Option<Digest> {
+        self.0.current().digest()
     }
 
     fn current(&self) -> Option<Arc<dyn Policy>> {

@@ -5,8 +5,10 @@
 
 mod cases;
 mod check;
+mod closed;
 mod entities;
 mod explanation;
+mod expressions;
 mod file;
 mod memory;
 mod nesting;
@@ -33,6 +35,7 @@ pub use self::schema::SCHEMA;
 use super::{Denial, Permit, Policy, Request};
 use crate::digest::Digest;
 use crate::error::printable;
+use crate::key_uri::KeyUri;
 
 /// The longest text of Cedar about a rule that can't be evaluated, in bytes.
 const MAX_REASON: usize = 512;
@@ -44,6 +47,7 @@ const EXPLAIN: &str = "`ocicrypt-kms policy explain` shows what the rules look a
 /// A policy.
 pub struct CedarPolicy {
     text: String,
+    digest: Digest,
     policies: PolicySet,
     rules: Rules,
     authorizer: Authorizer,
@@ -52,7 +56,7 @@ pub struct CedarPolicy {
 }
 
 impl CedarPolicy {
-    /// Reads a policy, and checks it against the schema.
+    /// Reads a policy, and checks it against the schema, and that no comparison with an attribute of few values is with another text.
     ///
     /// # Errors
     /// All that is wrong with it, at least one.
@@ -69,13 +73,13 @@ impl CedarPolicy {
                 message,
             )]);
         }
-        let validated = check::validate(&policies);
-        let errors: Vec<_> = validated.validation_errors().map(|error| Problem::of(text, error)).collect();
+        let rules = Rules::of(text, &policies)?;
+        let errors = check::errors(text, &policies, &rules);
         if !errors.is_empty() {
             return Err(errors);
         }
-        let rules = Rules::of(text, &policies)?;
-        Ok(Self { text: text.to_owned(), policies, rules, authorizer: Authorizer::new(), memory: Memory::of(text) })
+        let (digest, memory) = (Digest::of(text.as_bytes()), Memory::of(text));
+        Ok(Self { text: text.to_owned(), digest, policies, rules, authorizer: Authorizer::new(), memory })
     }
 
     /// Its rules, in the order of the text.
@@ -88,7 +92,7 @@ impl CedarPolicy {
     /// of their names.
     #[must_use]
     pub fn warnings(&self) -> Vec<Problem> {
-        check::warnings(&self.text, &self.policies)
+        check::warnings(&self.text, &self.policies, &self.rules)
     }
 
     fn decide_here(&self, request: &Request<'_>) -> Result<Permit, Denial> {
@@ -128,6 +132,10 @@ impl Policy for CedarPolicy {
     fn pins(&self, component: Digest) -> bool {
         pins::pinned(&self.policies).contains(&component)
     }
+
+    fn digest(&self) -> Option<Digest> {
+        Some(self.digest)
+    }
 }
 
 fn denial(reason: String, hint: String, rules: Vec<String>) -> Denial {
@@ -140,10 +148,20 @@ fn listed(rules: &[String]) -> String {
     format!("{} {}", if rules.len() == 1 { "rule" } else { "rules" }, names.join(", "))
 }
 
-/// No rule permits it: what would.
+/// No rule permits it: what would, and nothing that wasn't asked for, since people paste it.
 fn unpermitted(request: &Request<'_>) -> Denial {
     let [principal, action] = [entities::principal(request.caller), entities::action(request.operation)].map(|entity| entity.uid());
-    let rule = format!("permit (principal in {principal}, action == {action}, resource == {});", entities::key_uid(request.key));
+    let head = format!("principal in {principal}, action == {action}, resource == {}", entities::key_uid(request.key));
+    let rule = format!("permit ({head}) when {{ context.origin == {:?} && {} }};", request.origin.as_str(), bound_to(request.key));
     let reason = format!("no rule of the policy permits it to {principal}");
     denial(reason, format!("if it should, add the rule `{rule}`, or one that covers it"), Vec::new())
+}
+
+/// The condition that a key has the encryption context that this one has.
+fn bound_to(key: &KeyUri) -> String {
+    let entries: Vec<_> = key.context().iter().map(|(name, value)| format!("{{name: {name:?}, value: {value:?}}}")).collect();
+    match entries.as_slice() {
+        [] => "context.encryption_context.isEmpty()".to_owned(),
+        entries => format!("context.encryption_context == [{}]", entries.join(", ")),
+    }
 }

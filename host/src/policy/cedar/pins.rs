@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 use cedar_policy::{Effect, PolicySet};
 use serde_json::Value;
 
+use super::expressions::{conditions, json};
 use crate::digest::Digest;
 
 /// The components that a policy names, if each rule that allows anything names some. What is not understood counts as not naming any.
 pub(super) fn pinned(policies: &PolicySet) -> BTreeSet<Digest> {
     let permits = policies.policies().filter(|policy| policy.effect() == Effect::Permit);
-    let named = permits.map(|policy| of_rule(&policy.to_json().ok()?));
+    let named = permits.map(|policy| of_rule(&json(policy)));
     named.collect::<Option<Vec<_>>>().unwrap_or_default().into_iter().flatten().collect()
 }
 
 /// The components that one rule, in Cedar's JSON, holds for: a condition `when` has to be true in whole.
 fn of_rule(rule: &Value) -> Option<Vec<Digest>> {
-    let conditions = rule["conditions"].as_array()?.iter();
-    let mut when = conditions.filter(|condition| condition["kind"] == "when").map(|condition| &condition["body"]);
+    let mut when = conditions(rule).filter(|condition| condition["kind"] == "when").map(|condition| &condition["body"]);
     when.find_map(of_condition)
 }
 
@@ -41,8 +41,12 @@ fn is_component(expression: &Value) -> bool {
 
 /// A digest in the one spelling that a component's has.
 fn digest(expression: &Value) -> Option<Digest> {
-    let text = expression["Value"].as_str()?;
-    text.parse().ok().filter(|digest: &Digest| digest.to_string() == text)
+    expression["Value"].as_str().filter(|text| is_digest(text))?.parse().ok()
+}
+
+/// Whether a text is spelled as a component's digest is.
+pub(super) fn is_digest(text: &str) -> bool {
+    text.parse().is_ok_and(|digest: Digest| digest.to_string() == text)
 }
 
 #[cfg(test)]

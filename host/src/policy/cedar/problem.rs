@@ -48,15 +48,21 @@ impl Problem {
         Self { place: Place::of(text, offset), message: printable(message, MAX_MESSAGE) }
     }
 
-    /// What Cedar says. Its label says what was expected, its help what to do.
+    /// What Cedar says.
     pub(super) fn of(text: &str, diagnostic: &(impl Diagnostic + ?Sized)) -> Self {
-        let label = diagnostic.labels().and_then(|mut labels| labels.next());
-        let offset = label.as_ref().map_or(0, miette::LabeledSpan::offset);
-        let expected = label.as_ref().and_then(|label| label.label()).unwrap_or_default().to_owned();
-        let help = diagnostic.help().map(|help| help.to_string()).unwrap_or_default();
-        let parts = [diagnostic.to_string(), expected, help];
-        Self::at(text, offset, &parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; "))
+        let (offset, said) = said(diagnostic);
+        Self::at(text, offset.unwrap_or(0), &said)
     }
+}
+
+/// What Cedar says, and of which byte. Its label says what was expected, its help what to do.
+pub(super) fn said(diagnostic: &(impl Diagnostic + ?Sized)) -> (Option<usize>, String) {
+    let label = diagnostic.labels().and_then(|mut labels| labels.next());
+    let offset = label.as_ref().map(miette::LabeledSpan::offset);
+    let expected = label.as_ref().and_then(|label| label.label()).unwrap_or_default().to_owned();
+    let help = diagnostic.help().map(|help| help.to_string()).unwrap_or_default();
+    let parts = [diagnostic.to_string(), expected, help];
+    (offset, parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; "))
 }
 
 impl fmt::Display for Problem {

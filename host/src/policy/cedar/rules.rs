@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use cedar_policy::{Effect, Policy, PolicyId, PolicySet};
+use miette::Diagnostic;
 
-use super::problem::{Place, Problem};
+use super::problem::{Place, Problem, said};
 use super::tokens;
 
 /// The longest name of a rule, in bytes.
@@ -21,6 +22,8 @@ pub struct Rule {
     /// Whether it forbids.
     pub forbids: bool,
     pub(super) id: PolicyId,
+    /// The byte at which it begins.
+    begin: usize,
 }
 
 impl fmt::Display for Rule {
@@ -66,6 +69,14 @@ impl Rules {
         indices.sort_unstable();
         indices.into_iter().map(|index| self.all[index].name.clone()).collect()
     }
+
+    /// What Cedar says of a rule, which it calls by a number, under the name that the rule has here.
+    pub fn problem(&self, text: &str, id: &PolicyId, diagnostic: &impl Diagnostic) -> Problem {
+        let Some(rule) = self.by_id.get(id).map(|index| &self.all[*index]) else { return Problem::of(text, diagnostic) };
+        let (offset, said) = said(diagnostic);
+        let said = said.strip_prefix(&format!("for policy `{id}`, ")).unwrap_or(&said);
+        Problem::at(text, offset.unwrap_or(rule.begin), &format!("in the rule {rule}: {said}"))
+    }
 }
 
 impl Rule {
@@ -73,7 +84,7 @@ impl Rule {
         let place = Place::of(text, begin);
         let named = policy.annotation("id").map(str::to_owned);
         let name = named.unwrap_or_else(|| format!("{} (line {})", policy.id(), place.line));
-        Self { name, place, forbids: policy.effect() == Effect::Forbid, id: policy.id().clone() }
+        Self { name, place, forbids: policy.effect() == Effect::Forbid, id: policy.id().clone(), begin }
     }
 }
 

@@ -160,9 +160,28 @@ fn nothing_is_permitted_unless_a_rule_says_so_and_the_denial_shows_one() {
     assert_eq!(denial.reason, "no rule of the policy permits it to Kms::User::\"7\"");
     assert_eq!(denial.rules, [""; 0]);
     let rule = denial.hint.split('`').nth(1).unwrap();
-    assert_eq!(rule, r#"permit (principal in Kms::User::"7", action == Kms::Action::"unwrap", resource == Kms::Key::"local://k");"#);
+    assert_eq!(
+        rule,
+        r#"permit (principal in Kms::User::"7", action == Kms::Action::"unwrap", resource == Kms::Key::"local://k") when { context.origin == "parameter" && context.encryption_context == [{name: "a", value: "b"}] };"#
+    );
     assert!(decide(&policy(rule), &case(&["uid:7"], "unwrap", "local://k?context_a=b")).is_ok());
-    assert!(decide(&policy(rule), &case(&["uid:7"], "wrap", "local://k")).is_err());
+}
+
+#[test]
+fn the_rule_that_a_denial_shows_permits_nothing_that_was_not_asked_for() {
+    let asked = case(&["uid:7"], "unwrap", "local://k");
+    let denial = decide(&policy(""), &asked).unwrap_err();
+    let rule = policy(denial.hint.split('`').nth(1).unwrap());
+    assert!(decide(&rule, &asked).is_ok());
+    for other in [
+        case(&["uid:8"], "unwrap", "local://k"),
+        case(&["uid:7"], "wrap", "local://k"),
+        case(&["uid:7"], "unwrap", "local://k2"),
+        case(&["uid:7"], "unwrap", "local://k?context_a=b"),
+        Case { origin: Some("annotation".into()), ..asked.clone() },
+    ] {
+        assert!(decide(&rule, &other).is_err(), "{other:?}");
+    }
 }
 
 #[test]
@@ -236,9 +255,54 @@ fn what_does_not_fit_the_schema_is_refused_with_its_place() {
 }
 
 #[test]
+fn what_does_not_fit_the_schema_is_said_of_the_rule_by_its_own_name() {
+    let named = |rule: &str| problems(&format!("{ANYTHING}\n@id(\"build\")\n{rule}"));
+    let line = named("permit (principal, action, resource)\n  when { resource.proejct == \"p\" };");
+    assert!(line.starts_with("4:10: in the rule `build`: attribute `proejct`"), "{line}");
+    let line = named("permit (principal, action == Kms::Action::\"decrypt\", resource);");
+    assert!(line.starts_with("3:") && line.contains(": in the rule `build`: unrecognized action"), "{line}");
+    let line = problems("permit (principal == Kms::Usr::\"1\", action, resource);");
+    assert!(line.contains(": in the rule `policy0 (line 1)`: unrecognized entity type"), "{line}");
+}
+
+#[test]
+fn a_comparison_that_can_never_hold_is_an_error_that_lists_what_could() {
+    let origins = "`context.origin` is never \"anotation\": it is \"parameter\", \"configuration\" or \"annotation\"";
+    let services = "`resource.service` is never \"AWS\": it is \"gcp\", \"aws\", \"azure\", \"vault\", \"local\" or \"http-kms\"";
+    let wrong = [
+        ("when { context.origin == \"anotation\" };", format!("2:26: {origins}")),
+        ("unless { context.provider == \"anotation\" || \"anotation\" != context.origin };", format!("2:30: {origins}")),
+        ("when { resource.service == \"AWS\" };", format!("2:28: {services}")),
+        ("when { [\"aws\", \"AWS\"].contains(resource.service) };", format!("2:16: {services}")),
+        (
+            "when { context.component == \"sha256:ab\" };",
+            "2:29: `context.component` is never \"sha256:ab\": it is 64 lower-case hexadecimal digits".into(),
+        ),
+    ];
+    for (condition, problem) in wrong {
+        for effect in ["permit", "forbid"] {
+            assert_eq!(problems(&format!("{effect} (principal, action, resource)\n{condition}")), problem);
+        }
+    }
+}
+
+#[test]
+fn a_service_that_only_an_embedding_program_could_have_is_warned_of() {
+    let rule = "permit (principal, action, resource) when { resource.service == \"my-hsm\" };";
+    let warnings: Vec<_> = policy(rule).warnings().iter().map(ToString::to_string).collect();
+    assert!(warnings.len() == 1 && warnings[0].starts_with("1:65: no service of this program is called \"my-hsm\""), "{warnings:?}");
+}
+
+#[test]
+fn a_policy_is_known_by_the_digest_of_its_text() {
+    assert_eq!(policy(ANYTHING).digest(), Some(Digest::of(ANYTHING.as_bytes())));
+}
+
+#[test]
 fn all_that_is_wrong_is_listed() {
-    let text = "permit (principal, action, resource) when { resource.a };\npermit (principal, action, resource) when { resource.b };";
-    assert_eq!(CedarPolicy::parse(text).err().unwrap().len(), 2);
+    let text = "permit (principal, action, resource) when { context.origin == \"x\" };\npermit (principal, action, resource) when { resource.a };\npermit (principal, action, resource) when { resource.b };";
+    let lines: Vec<_> = CedarPolicy::parse(text).err().unwrap().iter().map(|problem| problem.place.line).collect();
+    assert_eq!(lines, [1, 2, 3]);
 }
 
 #[test]
@@ -443,10 +507,9 @@ proptest! {
         }
     }
 
-    /// The rule that a denial shows permits exactly that caller, however odd its names are.
+    /// The rule that a denial shows permits exactly that caller, however odd its names and the context are.
     #[test]
-    fn the_rule_that_a_denial_shows_is_for_that_caller_alone(caller in any_caller()) {
-        let key = KeyUri::parse("local://k", &Addresses::default()).unwrap();
+    fn the_rule_that_a_denial_shows_is_for_that_caller_alone(caller in any_caller(), key in any_key()) {
         let request = |caller| Request {
             key: &key,
             operation: Operation::Wrap,

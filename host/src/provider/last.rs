@@ -1,0 +1,43 @@
+//! The one exchange of a process that a container tool starts.
+
+use zeroize::Zeroizing;
+
+use super::KeyProvider;
+use crate::Error;
+use crate::embedding::Call;
+use crate::exchange::Exchange;
+use crate::key_uri::Service;
+use crate::sandbox::End;
+
+/// An exchange that is the last thing its process does but to write the answer. [`KeyProvider::last_exchange`] makes it.
+pub struct LastExchange {
+    provider: KeyProvider,
+    read: Result<Exchange, Error>,
+}
+
+impl LastExchange {
+    pub(super) fn new(provider: KeyProvider, message: &[u8]) -> Self {
+        Self { read: provider.host.read(message), provider }
+    }
+
+    /// The services whose keys it could open, each once; none if its message can't be read.
+    #[must_use]
+    pub fn services(&self) -> Vec<Service> {
+        self.read.as_ref().map(|exchange| exchange.services(&self.provider.host.lender.addresses)).unwrap_or_default()
+    }
+
+    /// Runs it, as [`KeyProvider::exchange`] does, and takes nothing apart that the end of the process takes apart.
+    ///
+    /// # Errors
+    /// Those of [`KeyProvider::exchange`].
+    pub async fn run(self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let Self { provider, read } = self;
+        let begun = provider.host.begin_with(|| read, Call::default()).await;
+        let outcome = match begun {
+            Ok(begun) => provider.run(begun, End::Process).await,
+            Err(error) => Err(error),
+        };
+        std::mem::forget(provider);
+        outcome
+    }
+}
