@@ -70,7 +70,7 @@ impl Doctor {
             Some(Ok(provider)) => {
                 report.add("component", Ok(component(&provider, file.as_deref())));
                 if let Some(uri) = &self.key_uri {
-                    let tried = block_on(try_key(&provider, uri)).map_err(|error| error.line()).and_then(|tried| tried);
+                    let tried = block_on(true, try_key(&provider, uri)).map_err(|error| error.line()).and_then(|tried| tried);
                     report.add(uri, tried.map(str::to_owned).map_err(|line| without(uri, line)));
                 }
             }

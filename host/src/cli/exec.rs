@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 #[cfg(feature = "hardening")]
 use ocicrypt_kms::Environment;
+use ocicrypt_kms::key_uri::Service;
 use ocicrypt_kms::protocol::MAX_MESSAGE;
 use ocicrypt_kms::{Error, LastExchange};
 use zeroize::Zeroizing;
@@ -19,7 +20,8 @@ pub(super) fn run(options: Options) -> Result<(), Error> {
     if hardening {
         give_up(&exchange, &logs);
     }
-    let answer = block_on(exchange.run())??;
+    let network = exchange.services().iter().any(|service| *service != Service::Local);
+    let answer = block_on(network, exchange.run())??;
     print(&answer)
 }
 

@@ -18,7 +18,7 @@ impl Inspect {
     pub(super) fn run(self, options: Options) -> Result<(), Error> {
         let provider = KeyProvider::builder(options.over(Config::default())).build()?;
         let layers = layers(&self.image)?;
-        let text = block_on(async {
+        let text = block_on(false, async {
             let mut text = String::new();
             for layer in &layers {
                 describe(&provider, layer, &mut text).await;

@@ -175,9 +175,10 @@ impl Options {
     }
 }
 
-/// Runs a future to its end. One thread is enough for one exchange.
-fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+/// Runs a future to its end. One thread is enough for one exchange, and a clock, if no service is reached by a `network`.
+fn block_on<T>(network: bool, future: impl Future<Output = T>) -> Result<T, Error> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = if network { builder.enable_all() } else { builder.enable_time() }.build();
     let runtime = runtime.map_err(|error| Error::Internal { reason: format!("the runtime can't be started: {error}") })?;
     Ok(runtime.block_on(future))
 }

@@ -9,5 +9,7 @@ pub(crate) fn engine_config() -> wasmtime::Config {
     config.wasm_backtrace_max_frames(None);
     config.generate_address_map(false);
     config.native_unwind_info(false);
+    // Its data is small: to copy it takes less than to make a file in memory of it, and to map that.
+    config.memory_init_cow(false);
     config
 }

@@ -101,7 +101,10 @@ impl Sandbox {
         cache: Option<&CodeCache>,
     ) -> Result<Self, Error> {
         let set_up = |error| set_up(&error);
-        let engine = Engine::new(&config(instances, &limits)).map_err(set_up)?;
+        let mut config = config(instances, &limits);
+        // One that holds an interpreter has megabytes of data.
+        config.memory_init_cow(true);
+        let engine = Engine::new(&config).map_err(set_up)?;
         let compiled = match cache {
             Some(cache) => cache.component(&engine, component, digest),
             None => Component::new(&engine, component),
