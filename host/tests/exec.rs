@@ -408,6 +408,38 @@ fn doctor_tells_what_is_wrong_with_the_configuration_once_and_as_such() {
 }
 
 #[test]
+fn a_configuration_that_others_could_change_is_not_used() {
+    let home = Home::new(&["team"]);
+    let file = home.0.write("config.toml", "keys = ['local://*']\n").display().to_string();
+    let chmod = |mode| std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    for mode in [0o646, 0o666, 0o602] {
+        chmod(mode);
+        let (code, line) = home.refused(&["--config", &file], &wrap_for(&["local://team"]));
+        let says = format!("{file}: the configuration is not used: its mode is {mode:04o}, so others could change it; ");
+        assert!(code == 2 && line.starts_with(&says) && line.ends_with(&format!("chmod go-w {file}")), "{line}");
+        let text = String::from_utf8(home.run(&["--config", &file, "doctor"], b"").stdout).unwrap();
+        assert!(text.contains("PROBLEM configuration: ") && text.contains("chmod go-w "), "{text}");
+    }
+    chmod(0o444);
+    home.exchange(&["--config", &file], &wrap_for(&["local://team"]));
+    home.exchange(&["--config", "/dev/null"], &wrap_for(&["local://team"]));
+}
+
+#[test]
+fn a_configuration_is_used_as_kubernetes_mounts_it() {
+    let home = Home::new(&["team"]);
+    let version = home.0.write("mount/..2026_01_31/config.toml", "keys = ['local://*']\n");
+    std::fs::set_permissions(version, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    // The kubelet makes the folders so, also for an `fsGroup`; the links are everybody's, as all links are.
+    for folder in ["mount", "mount/..2026_01_31"] {
+        std::fs::set_permissions(home.path().join(folder), std::os::unix::fs::PermissionsExt::from_mode(0o2777)).unwrap();
+    }
+    std::os::unix::fs::symlink("..2026_01_31", home.path().join("mount/..data")).unwrap();
+    std::os::unix::fs::symlink("..data/config.toml", home.path().join("mount/config.toml")).unwrap();
+    home.exchange(&["--config", "mount/config.toml"], &wrap_for(&["local://team"]));
+}
+
+#[test]
 fn doctor_finds_a_program_that_clients_would_not_find_and_keys_that_can_not_be_used() {
     let mut home = Home::new(&["local://team", "open"]);
     let entry = |path: &str| format!(r#"{{"key-providers":{{"kmscrypt":{{"cmd":{{"path":"{path}"}}}}}}}}"#);
