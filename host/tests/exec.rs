@@ -407,6 +407,46 @@ fn doctor_tells_what_is_wrong_with_the_configuration_once_and_as_such() {
     }
 }
 
+#[cfg(feature = "http-kms")]
+#[test]
+fn doctor_checks_each_endpoint_without_asking_it() {
+    let home = Home::new(&[]);
+    let endpoint = |name: &str, url: &str, settings: &str| {
+        let rule = "allow = [{ usage = 'wrap', method = 'POST', path = '/{key}' }]";
+        format!("[http-kms.{name}]\nurl = '{url}'\n{settings}\n{rule}\n")
+    };
+    let private = |name: &str, mode| {
+        let path = home.0.write(name, "token");
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    private("good", 0o600);
+    private("open", 0o644);
+    home.0.write("empty.pem", "");
+    // Nobody listens there.
+    let url = "https://127.0.0.1:1/base";
+    let config = [
+        endpoint("good", url, "bearer-file = 'good'"),
+        endpoint("gone", url, "bearer-file = 'gone'"),
+        endpoint("open", url, "header = { name = 'x-token', file = 'open' }"),
+        endpoint("authorities", url, "bearer-file = 'good'\nca-file = 'empty.pem'"),
+        endpoint("certificate", url, "client-certificate = 'empty.pem'\nclient-key = 'good'"),
+    ];
+    let file = home.0.write("config.toml", config.concat()).display().to_string();
+    let text = String::from_utf8(home.run(&["--config", &file, "doctor"], b"").stdout).unwrap();
+    for line in [
+        "ok      http-kms.good: https://127.0.0.1:1/base, whose credential and certificates can be used; it was sent nothing",
+        "PROBLEM http-kms.gone: the credential in gone: No such file",
+        "PROBLEM http-kms.open: the credential in open: its mode is 0644",
+        "PROBLEM http-kms.authorities: the certificate authorities in empty.pem: ",
+        "PROBLEM http-kms.certificate: the client certificate in empty.pem and good: ",
+    ] {
+        assert!(text.lines().any(|found| found.starts_with(line)), "{line}: {text}");
+    }
+    let file = home.0.write("config.toml", endpoint("far", "http://kms.example", "bearer-file = 'good'")).display().to_string();
+    let text = String::from_utf8(home.run(&["--config", &file, "doctor"], b"").stdout).unwrap();
+    assert!(text.contains("PROBLEM configuration: http-kms.far: `url`: ") && !text.contains(" http-kms.far: https"), "{text}");
+}
+
 #[test]
 fn a_configuration_that_others_could_change_is_not_used() {
     let home = Home::new(&["team"]);
