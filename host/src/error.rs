@@ -195,6 +195,8 @@ pub enum Error {
         place: String,
         /// What is wrong.
         reason: String,
+        /// What to do.
+        hint: String,
     },
     /// The host itself or its surroundings failed.
     #[error("{reason}")]
@@ -259,9 +261,7 @@ impl Error {
             Self::Corrupt { .. } => Cow::Borrowed("the packet was changed, or it was made with another key or another encryption context"),
             Self::Damaged { .. } => Cow::Borrowed("try again; if it stays so, something between here and the service changes its answers"),
             Self::Component { .. } => Cow::Borrowed("this is a defect of the component, not of the message; please report it"),
-            Self::Audit { .. } => Cow::Borrowed(
-                "no key is used without a record; make room and give this user the right to write there, or name another file in `[audit]`",
-            ),
+            Self::Audit { hint, .. } => Cow::Owned(format!("no key is used without a record; {hint}")),
             Self::Configuration { .. } | Self::AllFailed(_) | Self::Internal { .. } => Cow::Borrowed(""),
         }
     }

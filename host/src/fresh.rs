@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use crate::Error;
 
@@ -24,8 +23,9 @@ pub(crate) struct Fresh<S: Source> {
     current: RwLock<(Arc<S::Value>, Vec<Stamp>)>,
 }
 
-/// Tells whether a file is another than before: Kubernetes replaces a link, others write or rename.
-type Stamp = Option<(u64, u64, SystemTime)>;
+/// Tells whether a file is another than before: Kubernetes replaces a link, others write or rename. The times are those of the last change of
+/// anything, so that a file that was not used for its mode is read again when that is mended.
+type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl<S: Source> Fresh<S> {
     pub fn load(source: S) -> Result<Self, Error> {
@@ -61,7 +61,7 @@ fn stamps(source: &impl Source) -> Vec<Stamp> {
 fn stamp(file: &Path) -> Stamp {
     use std::os::unix::fs::MetadataExt;
     let file = std::fs::metadata(file).ok()?;
-    Some((file.ino(), file.len(), file.modified().ok()?))
+    Some((file.ino(), file.len(), file.ctime(), file.ctime_nsec()))
 }
 
 #[cfg(test)]

@@ -4,8 +4,30 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 #[cfg(feature = "compile")]
 use std::os::unix::fs::PermissionsExt;
-#[cfg(feature = "compile")]
 use std::path::Path;
+
+/// Who owns a file, for a process in a user namespace, whose owner outside has no number in it (`/proc/sys/kernel/overflowuid`).
+const UNMAPPED: u32 = 65534;
+
+/// Why a file is not used that decides about keys: others than this user and root could change it.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum Exposed {
+    #[error("{0}")]
+    Owner(String),
+    #[error("its mode is {0:04o}, so others could change it")]
+    Mode(u32),
+}
+
+impl Exposed {
+    /// What to do about it.
+    pub fn remedy(&self, path: &Path) -> String {
+        let name = path.display();
+        match self {
+            Self::Owner(_) => format!("run this as that user, or, if you know who put it there, make it yours: chown {} {name}", user()),
+            Self::Mode(_) => format!("if nobody else has changed it, take away what others may: chmod go-w {name}"),
+        }
+    }
+}
 
 /// The user of this process.
 pub(crate) fn user() -> u32 {
@@ -21,8 +43,34 @@ pub(crate) fn check_owner(metadata: &Metadata) -> Result<(), String> {
     }
 }
 
+/// Only this user and root can change a file.
+pub(crate) fn check_unexposed(metadata: &Metadata) -> Result<(), Exposed> {
+    if !is_of_another_namespace(metadata.uid()) {
+        check_owner(metadata).map_err(Exposed::Owner)?;
+    }
+    match metadata.mode() & 0o777 {
+        mode if others_can_write(mode, metadata.uid(), metadata.gid()) => Err(Exposed::Mode(mode)),
+        _ => Ok(()),
+    }
+}
+
+/// Many systems give each user a group of the same number, and a umask that lets it write: that group is no other.
+fn others_can_write(mode: u32, owner: u32, group: u32) -> bool {
+    let others = if owner != 0 && owner == group { 0o002 } else { 0o022 };
+    mode & others != 0
+}
+
+/// In a user namespace (podman and buildah without root), root's files outside of it, such as those in `/etc`, are nobody's.
+fn is_of_another_namespace(owner: u32) -> bool {
+    owner == UNMAPPED && std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !maps_root(&map))
+}
+
+/// Whether root here is root outside; each line has the first number here, the first one outside, and how many there are.
+fn maps_root(map: &str) -> bool {
+    map.lines().any(|line| line.split_ascii_whitespace().nth(1) == Some("0"))
+}
+
 /// A file or folder is this user's alone.
-#[cfg(feature = "compile")]
 pub(crate) fn check_private(metadata: &Metadata) -> Result<(), String> {
     check_owner(metadata)?;
     match metadata.mode() & 0o777 {
@@ -55,14 +103,46 @@ fn check_passage(metadata: &Metadata) -> Result<(), String> {
     }
 }
 
-#[cfg(all(test, feature = "compile"))]
+#[cfg(test)]
 mod tests {
-    use std::fs::{Permissions, create_dir, set_permissions};
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
     #[test]
+    fn a_file_that_others_could_change_is_told_with_what_to_do() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let checked = |mode| {
+            set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
+            check_unexposed(&file.path().metadata().unwrap())
+        };
+        for mode in [0o600, 0o644, 0o444, 0o755] {
+            assert_eq!(checked(mode), Ok(()), "{mode:o}");
+        }
+        for mode in [0o602, 0o646, 0o666] {
+            let exposed = checked(mode).unwrap_err();
+            assert_eq!(exposed.to_string(), format!("its mode is {mode:04o}, so others could change it"));
+            assert!(exposed.remedy(file.path()).ends_with(&format!("chmod go-w {}", file.path().display())));
+        }
+    }
+
+    #[test]
+    fn a_group_counts_as_others_unless_it_is_the_owners_own() {
+        assert!(others_can_write(0o664, 1000, 100) && others_can_write(0o664, 0, 0) && others_can_write(0o620, 1000, 1001));
+        assert!(!others_can_write(0o664, 1000, 1000) && others_can_write(0o666, 1000, 1000) && !others_can_write(0o644, 0, 0));
+    }
+
+    #[test]
+    fn a_namespace_is_known_by_whether_root_is_root() {
+        assert!(maps_root("         0          0 4294967295\n"));
+        assert!(!maps_root("         0       1000          1\n         1     100000      65536\n"));
+    }
+
+    #[cfg(feature = "compile")]
+    #[test]
     fn a_folder_that_others_could_replace_is_refused() {
+        use std::fs::create_dir;
         let top = tempfile::tempdir().unwrap();
         let (above, folder) = (top.path().join("above"), top.path().join("above/folder"));
         create_dir(&above).unwrap();

@@ -408,6 +408,78 @@ fn doctor_tells_what_is_wrong_with_the_configuration_once_and_as_such() {
     }
 }
 
+#[cfg(feature = "http-kms")]
+#[test]
+fn doctor_checks_each_endpoint_without_asking_it() {
+    let home = Home::new(&[]);
+    let endpoint = |name: &str, url: &str, settings: &str| {
+        let rule = "allow = [{ usage = 'wrap', method = 'POST', path = '/{key}' }]";
+        format!("[http-kms.{name}]\nurl = '{url}'\n{settings}\n{rule}\n")
+    };
+    let private = |name: &str, mode| {
+        let path = home.0.write(name, "token");
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    private("good", 0o600);
+    private("open", 0o644);
+    home.0.write("empty.pem", "");
+    // Nobody listens there.
+    let url = "https://127.0.0.1:1/base";
+    let config = [
+        endpoint("good", url, "bearer-file = 'good'"),
+        endpoint("gone", url, "bearer-file = 'gone'"),
+        endpoint("open", url, "header = { name = 'x-token', file = 'open' }"),
+        endpoint("authorities", url, "bearer-file = 'good'\nca-file = 'empty.pem'"),
+        endpoint("certificate", url, "client-certificate = 'empty.pem'\nclient-key = 'good'"),
+    ];
+    let file = home.0.write("config.toml", config.concat()).display().to_string();
+    let text = String::from_utf8(home.run(&["--config", &file, "doctor"], b"").stdout).unwrap();
+    for line in [
+        "ok      http-kms.good: https://127.0.0.1:1/base, whose credential and certificates can be used; it was sent nothing",
+        "PROBLEM http-kms.gone: the credential in gone: No such file",
+        "PROBLEM http-kms.open: the credential in open: its mode is 0644",
+        "PROBLEM http-kms.authorities: the certificate authorities in empty.pem: ",
+        "PROBLEM http-kms.certificate: the client certificate in empty.pem and good: ",
+    ] {
+        assert!(text.lines().any(|found| found.starts_with(line)), "{line}: {text}");
+    }
+    let file = home.0.write("config.toml", endpoint("far", "http://kms.example", "bearer-file = 'good'")).display().to_string();
+    let text = String::from_utf8(home.run(&["--config", &file, "doctor"], b"").stdout).unwrap();
+    assert!(text.contains("PROBLEM configuration: http-kms.far: `url`: ") && !text.contains(" http-kms.far: https"), "{text}");
+}
+
+#[test]
+fn a_configuration_that_others_could_change_is_not_used() {
+    let home = Home::new(&["team"]);
+    let file = home.0.write("config.toml", "keys = ['local://*']\n").display().to_string();
+    let chmod = |mode| std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    for mode in [0o646, 0o666, 0o602] {
+        chmod(mode);
+        let (code, line) = home.refused(&["--config", &file], &wrap_for(&["local://team"]));
+        let says = format!("{file}: the configuration is not used: its mode is {mode:04o}, so others could change it; ");
+        assert!(code == 2 && line.starts_with(&says) && line.ends_with(&format!("chmod go-w {file}")), "{line}");
+        let text = String::from_utf8(home.run(&["--config", &file, "doctor"], b"").stdout).unwrap();
+        assert!(text.contains("PROBLEM configuration: ") && text.contains("chmod go-w "), "{text}");
+    }
+    chmod(0o444);
+    home.exchange(&["--config", &file], &wrap_for(&["local://team"]));
+    home.exchange(&["--config", "/dev/null"], &wrap_for(&["local://team"]));
+}
+
+#[test]
+fn a_configuration_is_used_as_kubernetes_mounts_it() {
+    let home = Home::new(&["team"]);
+    let version = home.0.write("mount/..2026_01_31/config.toml", "keys = ['local://*']\n");
+    std::fs::set_permissions(version, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    // The kubelet makes the folders so, also for an `fsGroup`; the links are everybody's, as all links are.
+    for folder in ["mount", "mount/..2026_01_31"] {
+        std::fs::set_permissions(home.path().join(folder), std::os::unix::fs::PermissionsExt::from_mode(0o2777)).unwrap();
+    }
+    std::os::unix::fs::symlink("..2026_01_31", home.path().join("mount/..data")).unwrap();
+    std::os::unix::fs::symlink("..data/config.toml", home.path().join("mount/config.toml")).unwrap();
+    home.exchange(&["--config", "mount/config.toml"], &wrap_for(&["local://team"]));
+}
+
 #[test]
 fn doctor_finds_a_program_that_clients_would_not_find_and_keys_that_can_not_be_used() {
     let mut home = Home::new(&["local://team", "open"]);

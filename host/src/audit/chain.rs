@@ -1,43 +1,46 @@
 //! The log's file: records appended to one chain by many processes at once.
 //!
 //! The file is only ever appended to, so that it can have the attribute "append only" (`chattr +a`). Whoever appends holds its lock;
-//! whoever finds that its name is another file's by then begins anew.
+//! whoever finds that its name is another file's by then begins anew, and goes on only if that one continues what it knows.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Instant;
 
-use rustix::fs::{Access, OFlags};
-use rustix::io::Errno;
-
+use super::file;
+use super::obstacle::Obstacle;
 use super::record::{self, Entry, Event, Flaw, Position, Torn};
-use crate::config;
 use crate::digest::Digest;
 
-/// The longest wait between two looks at a lock that somebody else has.
-const MAX_PAUSE: Duration = Duration::from_millis(4);
 /// How much of a file's end is read at first: mostly enough for its last record.
 const FIRST_LOOK: u64 = 8 << 10;
 /// The most bytes after the last record that are taken for what a crash left.
 const MAX_TORN: u64 = 4 << 20;
-/// A disk with less room than this is as good as full.
-const MIN_ROOM: u64 = 256 << 10;
-/// Digits of the number in the name of a file that was rotated away, so that names sort as numbers do.
-const DIGITS: usize = 12;
+/// How much of a file's beginning is read for its first record, before which a crash may have left another one's beginning.
+const BEGINNING: u64 = 4 * record::MAX_LINE as u64;
 
 /// The chain in one file, and those that it continues.
 pub(super) struct Chain {
     path: PathBuf,
     rotate_at: Option<u64>,
     open: Option<Open>,
+    /// What stays true of the log, whatever becomes of the file, unless somebody tampers with it.
+    known: Option<Known>,
 }
 
-/// The file that is open, and where it ended when this process last wrote to it.
+/// The file that is open.
 struct Open {
     file: File,
-    end: Option<(u64, Position)>,
+    /// Whether it is the one whose end is known.
+    is_known: bool,
+}
+
+/// The last record when this process last wrote, and where its line ended in its file.
+#[derive(Clone, Copy)]
+struct Known {
+    last: Position,
+    end: u64,
 }
 
 /// The end of a file.
@@ -51,6 +54,9 @@ pub(super) struct Tail {
     pub ended: bool,
 }
 
+/// Where to go on: the last record, what has to be written to end its line, and the record that says what is unusual there.
+type Resumed = (Position, String, Option<Entry>);
+
 /// What was appended.
 pub(super) struct Appended {
     pub lines: Vec<String>,
@@ -58,16 +64,13 @@ pub(super) struct Appended {
     pub last: Position,
 }
 
-/// Why nothing could be appended.
-pub(super) type Reason = String;
-
 impl Chain {
     pub fn new(path: PathBuf, rotate_at: Option<u64>) -> Self {
-        Self { path, rotate_at, open: None }
+        Self { path, rotate_at, open: None, known: None }
     }
 
     /// Appends these records, and returns when they are on the disk.
-    pub fn append(&mut self, entries: &[Entry], deadline: Instant) -> Result<Appended, Reason> {
+    pub fn append(&mut self, entries: &[Entry], deadline: Instant) -> Result<Appended, Obstacle> {
         let appended = loop {
             let step = self.locked(deadline, |chain, open| match chain.is_full(open)? {
                 true => chain.move_away(open).map(|_| None),
@@ -84,46 +87,55 @@ impl Chain {
     }
 
     /// Goes on in a new file. Gives the name of the old one.
-    pub fn rotate(&mut self, deadline: Instant) -> Result<(PathBuf, Appended), Reason> {
+    pub fn rotate(&mut self, deadline: Instant) -> Result<(PathBuf, Appended), Obstacle> {
         let old = self.locked(deadline, |chain, open| chain.move_away(open))?;
         Ok((old, self.append(&[], deadline)?))
     }
 
-    /// The last record, if there is one.
-    pub fn last(&mut self, deadline: Instant) -> Result<Option<Position>, Reason> {
-        self.locked(deadline, |_, open| Ok(tail(&open.file)?.last))
+    /// The last record, whoever wrote it; that of the genesis if there is none.
+    pub fn last(&mut self, deadline: Instant) -> Result<Position, Obstacle> {
+        self.locked(deadline, |chain, open| Ok(chain.resume(&open.file)?.0))
     }
 
-    fn sync(&self) -> Result<(), Reason> {
+    /// Does what an append does up to where it would write, and makes no file.
+    pub fn check(&self, deadline: Instant) -> Result<(), Obstacle> {
+        file::ready(&self.path)?;
+        match file::open_existing(&self.path)? {
+            Some(file) => file::lock(&file, deadline).and_then(|()| self.resume(&file).map(drop)),
+            None => self.predecessor().map(drop),
+        }
+    }
+
+    fn sync(&self) -> Result<(), Obstacle> {
         let Some(open) = &self.open else { return Ok(()) };
-        open.file.sync_data().map_err(|error| format!("it can't be brought to the disk: {error}"))
+        open.file.sync_data().map_err(Obstacle::to("it can't be brought to the disk"))
     }
 
     /// Does something with the file while this process alone may.
-    fn locked<T>(&mut self, deadline: Instant, act: impl FnOnce(&Self, &mut Open) -> Result<T, Reason>) -> Result<T, Reason> {
+    fn locked<T>(&mut self, deadline: Instant, act: impl FnOnce(&mut Self, &mut Open) -> Result<T, Obstacle>) -> Result<T, Obstacle> {
         let mut open = loop {
             let open = match self.open.take() {
                 Some(open) => open,
-                None => Open { file: open(&self.path)?, end: None },
+                None => Open { file: file::open(&self.path, 0o600)?, is_known: false },
             };
-            lock(&open.file, deadline)?;
-            if is_at(&open.file, &self.path) {
+            file::lock(&open.file, deadline)?;
+            if file::is_at(&open.file, &self.path) {
                 break open;
             }
         };
         let outcome = act(self, &mut open);
-        let unlocked = open.file.unlock().map_err(|error| error.to_string());
-        // After a failure nothing is remembered: the file is looked at anew.
+        let unlocked = open.file.unlock();
+        // After a failure the file is looked at anew.
         if outcome.is_ok() && unlocked.is_ok() {
             self.open = Some(open);
         }
         outcome
     }
 
-    fn write(&self, open: &mut Open, entries: &[Entry]) -> Result<Appended, Reason> {
-        let length = open.file.metadata().map_err(|error| error.to_string())?.len();
-        let (before, mut text, first) = match open.end {
-            Some((end, position)) if end == length => (position, String::new(), None),
+    fn write(&mut self, open: &mut Open, entries: &[Entry]) -> Result<Appended, Obstacle> {
+        let length = open.file.metadata()?.len();
+        let (before, mut text, first) = match self.known {
+            Some(Known { last, end }) if open.is_known && end == length => (last, String::new(), None),
             _ => self.resume(&open.file)?,
         };
         let (mut last, mut lines) = (before, Vec::with_capacity(entries.len() + 1));
@@ -134,21 +146,22 @@ impl Chain {
             lines.push(line);
             last = position;
         }
-        open.file.write_all(text.as_bytes()).map_err(|error| error.to_string())?;
-        open.end = Some((length + text.len() as u64, last));
+        std::io::Write::write_all(&mut open.file, text.as_bytes())?;
+        open.is_known = last != Position::GENESIS;
+        self.known = open.is_known.then_some(Known { last, end: length + text.len() as u64 });
         if length == 0 {
-            sync_folder(&self.path)?;
+            file::sync_folder(&self.path)?;
         }
         Ok(Appended { lines, before, last })
     }
 
-    /// Where to go on: the last record, what has to be written to end its line, and the record that says what is unusual there.
-    fn resume(&self, file: &File) -> Result<(Position, String, Option<Entry>), Reason> {
+    fn resume(&self, file: &File) -> Result<Resumed, Obstacle> {
         let tail = tail(file)?;
         let (last, continued) = match tail.last {
             Some(last) => (last, None),
             None => self.predecessor()?,
         };
+        self.check_known(file, last)?;
         let end = if tail.ended { "" } else { "\n" };
         let repaired = (!tail.torn.is_empty()).then(|| {
             let torn = [&tail.torn, end.as_bytes()].concat();
@@ -163,13 +176,14 @@ impl Chain {
     }
 
     /// What a file without records continues: the newest of those that were rotated away, or nothing.
-    fn predecessor(&self) -> Result<(Position, Option<Entry>), Reason> {
-        let Some((_, path)) = rotated(&self.path).map_err(|error| error.to_string())?.pop() else {
+    fn predecessor(&self) -> Result<(Position, Option<Entry>), Obstacle> {
+        let Some((_, path)) = file::rotated(&self.path)?.pop() else {
             return Ok((Position::GENESIS, None));
         };
-        let name = file_name(&path);
-        let broken = |reason: String| format!("{name}, which it continues: {reason}");
-        let last = File::open(&path).map_err(|error| error.to_string()).and_then(|file| tail(&file)).map_err(broken)?;
+        let name = file::name(&path);
+        let broken = |reason: String| Obstacle::Predecessor { name: name.clone(), reason };
+        let last =
+            File::open(&path).map_err(Obstacle::from).and_then(|file| tail(&file)).map_err(|obstacle| broken(obstacle.to_string()))?;
         match last {
             Tail { last: Some(last), torn, .. } if torn.is_empty() => {
                 Ok((last, Some(Entry { event: Event::Continued, previous: Some(name), ..super::blank() })))
@@ -178,81 +192,83 @@ impl Chain {
         }
     }
 
-    fn is_full(&self, open: &Open) -> Result<bool, Reason> {
-        let length = open.file.metadata().map_err(|error| error.to_string())?.len();
+    /// Whether the record that this process knows still stands where it stood, or the file continues one in which it did. Others may have
+    /// written and rotated since. `last` is where the chain ends.
+    fn check_known(&self, file: &File, last: Position) -> Result<(), Obstacle> {
+        let Some(known) = self.known else { return Ok(()) };
+        if known.stands_in(file) {
+            return Ok(());
+        }
+        let start = begins_after(file)?.unwrap_or(last);
+        match start.sequence > known.last.sequence || start == known.last {
+            true => Ok(()),
+            false => Err(Obstacle::Lost(known.last.sequence)),
+        }
+    }
+
+    fn is_full(&self, open: &Open) -> Result<bool, Obstacle> {
+        let length = open.file.metadata()?.len();
         Ok(self.rotate_at.is_some_and(|limit| length >= limit))
     }
 
     /// Gives the file another name. Whoever comes next begins a new one, which continues it: also if this process ends here.
-    fn move_away(&self, open: &mut Open) -> Result<PathBuf, Reason> {
+    fn move_away(&mut self, open: &mut Open) -> Result<PathBuf, Obstacle> {
         // What a crash left is repaired before.
         let Appended { last, .. } = self.write(open, &[])?;
         if last == Position::GENESIS {
-            return Err("it has no record yet".into());
+            return Err(Obstacle::Empty);
         }
-        open.file.sync_data().map_err(|error| error.to_string())?;
-        let to = self.path.with_file_name(format!("{}.{:0DIGITS$}", file_name(&self.path), last.sequence));
+        open.file.sync_data()?;
+        let to = file::rotated_name(&self.path, last.sequence);
         if to.exists() {
-            return Err(format!("{} is there already", to.display()));
+            return Err(Obstacle::Taken(to));
         }
-        std::fs::rename(&self.path, &to).map_err(|error| format!("it can't be moved to {}: {error}", to.display()))?;
-        sync_folder(&self.path)?;
+        std::fs::rename(&self.path, &to).map_err(Obstacle::to(&format!("it can't be moved to {}", to.display())))?;
+        file::sync_folder(&self.path)?;
         Ok(to)
     }
 }
 
-/// Whether a record could be appended, as far as can be told without a try: for saying no before a service is called.
-pub(super) fn ready(path: &Path) -> Result<(), Reason> {
-    let folder = config::Audit::folder_of(path);
-    // One look at the file, not two: it may be rotated away at any time, and then a new one is made in its folder.
-    let access = match rustix::fs::access(path, Access::WRITE_OK | Access::READ_OK) {
-        Err(Errno::NOENT) => rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK),
-        access => access,
-    };
-    access.map_err(|error| error.to_string())?;
-    let disk = rustix::fs::statvfs(folder).map_err(|error| error.to_string())?;
-    match disk.f_bavail.saturating_mul(disk.f_frsize) >= MIN_ROOM {
-        true => Ok(()),
-        false => Err("the disk is full".into()),
+impl Known {
+    fn stands_in(&self, file: &File) -> bool {
+        let seal = record::seal(self.last.hash) + "\n";
+        let mut found = vec![0; seal.len()];
+        let start = self.end.checked_sub(seal.len() as u64);
+        start.is_some_and(|start| file.read_exact_at(&mut found, start).is_ok() && found == seal.as_bytes())
     }
 }
 
-/// The files that were rotated away from a log, the oldest first, with their last records' numbers.
-pub(super) fn rotated(path: &Path) -> std::io::Result<Vec<(u64, PathBuf)>> {
-    let name = file_name(path);
-    let number = |other: &str| {
-        let digits = other.strip_prefix(&name)?.strip_prefix('.')?;
-        (digits.len() >= DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(config::Audit::folder_of(path))? {
-        let path = entry?.path();
-        files.extend(number(&file_name(&path)).map(|number: u64| (number, path)));
-    }
-    files.sort();
-    Ok(files)
+/// The record that a file's first one follows: the genesis unless the file continues another one; `None`: there is no record.
+fn begins_after(file: &File) -> Result<Option<Position>, Obstacle> {
+    let mut beginning = vec![0; file.metadata()?.len().min(BEGINNING) as usize];
+    file.read_exact_at(&mut beginning, 0).map_err(Obstacle::to("its beginning can't be read"))?;
+    let first = beginning.split(|&byte| byte == b'\n').find_map(|line| record::read(line).ok());
+    Ok(first.map(|record| match record.entry.event {
+        Event::Continued => Position { sequence: record.position.sequence.saturating_sub(1), hash: record.previous },
+        _ => Position::GENESIS,
+    }))
 }
 
 /// Reads a file from its end until a record is found.
-pub(super) fn tail(file: &File) -> Result<Tail, Reason> {
-    let length = file.metadata().map_err(|error| error.to_string())?.len();
+pub(super) fn tail(file: &File) -> Result<Tail, Obstacle> {
+    let length = file.metadata()?.len();
     let mut look = FIRST_LOOK;
     loop {
         let start = length.saturating_sub(look);
         let mut bytes = vec![0; (length - start) as usize];
-        file.read_exact_at(&mut bytes, start).map_err(|error| format!("its end can't be read: {error}"))?;
+        file.read_exact_at(&mut bytes, start).map_err(Obstacle::to("its end can't be read"))?;
         if let Some(tail) = last_record(&bytes, start == 0)? {
             return Ok(tail);
         }
         if look >= MAX_TORN {
-            return Err(format!("there is no record among its last {look} bytes"));
+            return Err(Obstacle::NoRecord(look));
         }
         look *= 8;
     }
 }
 
 /// The last record in the end of a file, which begins with the file's beginning or in the middle of a line.
-fn last_record(bytes: &[u8], whole: bool) -> Result<Option<Tail>, Reason> {
+fn last_record(bytes: &[u8], whole: bool) -> Result<Option<Tail>, Obstacle> {
     let ended = bytes.is_empty() || bytes.ends_with(b"\n");
     let mut end = bytes.len() - usize::from(ended && !bytes.is_empty());
     loop {
@@ -264,7 +280,7 @@ fn last_record(bytes: &[u8], whole: bool) -> Result<Option<Tail>, Reason> {
                 return Ok(Some(Tail { last: Some(record.position), torn, ended }));
             }
             Err(Flaw::Torn) => {}
-            Err(flaw) => return Err(format!("its last line is no record: {flaw}")),
+            Err(flaw) => return Err(Obstacle::Changed(flaw)),
         }
         match line_begins {
             Some(_) => end = start - 1,
@@ -273,7 +289,7 @@ fn last_record(bytes: &[u8], whole: bool) -> Result<Option<Tail>, Reason> {
     }
     match begins_as_a_log(bytes) {
         true => Ok(Some(Tail { last: None, torn: bytes.to_vec(), ended })),
-        false => Err("it is no audit log".into()),
+        false => Err(Obstacle::NoLog),
     }
 }
 
@@ -282,51 +298,4 @@ fn begins_as_a_log(bytes: &[u8]) -> bool {
     let start = record::START.as_bytes();
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     line.starts_with(start) || start.starts_with(line)
-}
-
-fn open(path: &Path) -> Result<File, Reason> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).custom_flags(flags as i32).open(path);
-    let file = file.map_err(|error| match path.is_symlink() {
-        true => "it is a symbolic link; name the file itself".to_owned(),
-        false => error.to_string(),
-    })?;
-    match file.metadata() {
-        Ok(data) if data.is_file() => Ok(file),
-        Ok(_) => Err("it is no file".into()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Waits for the lock as long as there is time.
-fn lock(file: &File, deadline: Instant) -> Result<(), Reason> {
-    let mut pause = Duration::from_micros(50);
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if Instant::now() + pause < deadline => std::thread::sleep(pause),
-            Err(TryLockError::WouldBlock) => return Err("another process held its lock until the exchange's deadline".into()),
-            Err(TryLockError::Error(error)) => return Err(format!("it can't be locked: {error}")),
-        }
-        pause = (pause * 2).min(MAX_PAUSE);
-    }
-}
-
-/// Whether a file still has its name: it may have been rotated away.
-fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), path.symlink_metadata()) {
-        (Ok(file), Ok(named)) => (file.dev(), file.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
-}
-
-/// A new name is on the disk when its folder is.
-fn sync_folder(path: &Path) -> Result<(), Reason> {
-    File::open(config::Audit::folder_of(path))
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| format!("its folder can't be brought to the disk: {error}"))
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

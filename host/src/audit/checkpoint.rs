@@ -1,8 +1,8 @@
 //! Checkpoints: signatures of a chain's end (Ed25519, RFC 8032), by which a log that was cut off is told from a short one.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -13,10 +13,12 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::obstacle::Obstacle;
 use super::record::{Position, VERSION};
-use super::{blank, unwritable};
+use super::{blank, file};
 use crate::Error;
 use crate::digest::Digest;
+use crate::permissions::{check_owner, check_private};
 
 /// The most bytes of a file that holds a key.
 const MAX_KEY_FILE: u64 = 16 << 10;
@@ -168,16 +170,22 @@ pub(super) fn sign(key: &Path, position: Position) -> Result<Checkpoint, Error> 
     Ok(Checkpoint { position, time, line })
 }
 
+/// Whether a checkpoint could be signed with this key and appended to this file, which isn't made.
+pub(super) fn check(key: &Path, path: &Path) -> Result<(), Error> {
+    PrivateKey::read(key)?;
+    file::ready(path).and_then(|()| file::open_existing(path)).map(drop).map_err(|obstacle| obstacle.at(path))
+}
+
 /// Appends a checkpoint to a file, and returns when it is on the disk.
 pub(super) fn append(path: &Path, checkpoint: &Checkpoint) -> Result<(), Error> {
     let write = || {
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o644).open(path)?;
+        let mut file = file::open(path, 0o644)?;
         let torn = !ends_with_a_line_end(&file)?;
         // One write: what several processes append at once stands one behind the other.
         file.write_all(format!("{}{}\n", if torn { "\n" } else { "" }, checkpoint.line).as_bytes())?;
-        file.sync_all()
+        Ok(file.sync_all()?)
     };
-    write().map_err(|error: std::io::Error| unwritable(path, &error.to_string()))
+    write().map_err(|obstacle: Obstacle| obstacle.at(path))
 }
 
 fn ends_with_a_line_end(file: &File) -> std::io::Result<bool> {
@@ -190,10 +198,14 @@ fn ends_with_a_line_end(file: &File) -> std::io::Result<bool> {
 
 fn read_file(path: &Path, secret: bool) -> Result<Zeroizing<String>, Error> {
     let failed = |error: std::io::Error| unusable(path, &error.to_string());
-    let file = File::open(path).map_err(failed)?;
-    let data = file.metadata().map_err(failed)?;
-    if secret && data.mode() & 0o077 != 0 {
-        return Err(unusable(path, "others than its owner can read it; chmod 600 it"));
+    let file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound if secret => unusable(path, &format!("{error}; make it with `ocicrypt-kms audit keygen {}`", path.display())),
+        _ => failed(error),
+    })?;
+    if secret {
+        let data = file.metadata().map_err(failed)?;
+        check_owner(&data).map_err(|reason| unusable(path, &format!("{reason}; run this as that user")))?;
+        check_private(&data).map_err(|reason| unusable(path, &format!("{reason}; chmod 600 it")))?;
     }
     let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_FILE as usize));
     file.take(MAX_KEY_FILE).read_to_string(&mut text).map_err(failed)?;
@@ -203,7 +215,10 @@ fn read_file(path: &Path, secret: bool) -> Result<Zeroizing<String>, Error> {
 fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Error> {
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let written = file.and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()));
-    written.map_err(|error| unusable(path, &error.to_string()))
+    written.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => unusable(path, "there is such a file already, and a key is never overwritten; give another name"),
+        _ => unusable(path, &error.to_string()),
+    })
 }
 
 fn unusable(path: &Path, reason: &str) -> Error {
@@ -257,7 +272,8 @@ mod tests {
     #[test]
     fn a_key_is_never_overwritten() {
         let (_folder, path, public) = key();
-        assert!(PrivateKey::generate().unwrap().write(&path).is_err());
+        let line = PrivateKey::generate().unwrap().write(&path).unwrap_err().line();
+        assert!(line.contains("there is such a file already, and a key is never overwritten"), "{line}");
         assert_eq!(PrivateKey::read(&path).unwrap().public(), public);
     }
 

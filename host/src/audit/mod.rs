@@ -5,7 +5,9 @@
 
 mod chain;
 mod checkpoint;
+mod file;
 mod ledger;
+mod obstacle;
 pub mod record;
 mod sink;
 mod verify;
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use self::checkpoint::{Checkpoint, PrivateKey, PublicKey};
 pub(crate) use self::ledger::{Decided, Ledger};
+use self::obstacle::Obstacle;
 pub use self::record::{Entry, Event, Flaw, Position, Record};
 pub use self::sink::{Journald, Sink, Stream, Syslog};
 pub use self::verify::{Fault, Summary, Verifier, files, verify};
@@ -93,21 +96,31 @@ impl Audit {
     /// That the file can't be written, or that its disk is full.
     pub fn ready(&self) -> Result<(), Error> {
         match &self.file {
-            Some(file) => chain::ready(file).map_err(|reason| unwritable(file, &reason)),
+            Some(file) => file::ready(file).map_err(|obstacle| obstacle.at(file)),
             None => Ok(()),
         }
+    }
+
+    /// Does all that writing a record and signing a checkpoint do up to where they would write, and makes no file: for saying beforehand whether
+    /// they could be written. No sink is asked.
+    ///
+    /// # Errors
+    /// Those of [`Audit::append`] and [`Audit::checkpoint`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.writer.check(Instant::now() + LAST_WAIT)
     }
 
     /// Appends records, and returns when they are on the disk and with each sink.
     ///
     /// # Errors
-    /// If they aren't when the deadline passes. They may be there later: a record says what was about to happen.
+    /// If they aren't when the deadline passes. They may be there later: a record says what was about to happen. If the log doesn't hold any more
+    /// what this process wrote before.
     pub async fn append(&self, entries: Vec<Entry>, deadline: Instant) -> Result<(), Error> {
         let written = self.writer.send(entries, deadline);
         match tokio::time::timeout_at(deadline.into(), written).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(self.failed("its writer has ended")),
-            Err(_) => Err(self.failed("the record was not on the disk before the exchange's deadline")),
+            Ok(Err(_)) => Err(self.failed(&Obstacle::Ended)),
+            Err(_) => Err(self.failed(&Obstacle::Late)),
         }
     }
 
@@ -132,8 +145,8 @@ impl Audit {
         self.writer.checkpoint(Instant::now() + LAST_WAIT)
     }
 
-    fn failed(&self, reason: &str) -> Error {
-        unwritable(self.file.as_deref().unwrap_or(Path::new("the audit log")), reason)
+    fn failed(&self, obstacle: &Obstacle) -> Error {
+        obstacle.at(self.file.as_deref().unwrap_or(Path::new("the audit log")))
     }
 }
 
@@ -142,8 +155,4 @@ fn blank() -> Entry {
     static HOST: OnceLock<String> = OnceLock::new();
     let host = || printable(&rustix::system::uname().nodename().to_string_lossy(), MAX_HOST);
     Entry { time: record::now(), host: HOST.get_or_init(host).clone(), pid: std::process::id(), ..Entry::default() }
-}
-
-fn unwritable(place: &Path, reason: &str) -> Error {
-    Error::Audit { place: place.display().to_string(), reason: printable(reason, 1024) }
 }

@@ -185,10 +185,13 @@ pub(super) fn write(entry: &Entry, last: Position) -> (String, Position) {
     let members = said.trim_start_matches('{').strip_suffix('}').unwrap_or_default();
     let mut line = format!("{START}{sequence},{members},\"prev\":\"{}\"", last.hash);
     let hash = Digest::of(line.as_bytes());
-    line.push_str(HASH);
-    line.push_str(&hash.to_string());
-    line.push_str(END);
+    line.push_str(&seal(hash));
     (line, Position { sequence, hash })
+}
+
+/// How the line of the record with this hash ends.
+pub(super) fn seal(hash: Digest) -> String {
+    format!("{HASH}{hash}{END}")
 }
 
 /// Reads a line, without its end.

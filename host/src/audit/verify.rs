@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::chain;
 use super::checkpoint::Checkpoint;
+use super::file;
 use super::record::{self, Event, Flaw, Position, Record, Torn};
 use crate::digest::Digest;
 use crate::error::printable;
@@ -53,7 +53,8 @@ pub struct Verifier {
     summary: Summary,
     /// What is no record, and has to be explained by the next one.
     torn: Option<Remains>,
-    expected: BTreeMap<u64, Checkpoint>,
+    /// By their records' numbers. Of a log that was replaced, there can be several for one number.
+    expected: BTreeMap<u64, Vec<Checkpoint>>,
 }
 
 /// Lines that are no record.
@@ -68,7 +69,8 @@ impl Verifier {
     /// For a log that has to agree with these checkpoints.
     #[must_use]
     pub fn new(checkpoints: Vec<Checkpoint>) -> Self {
-        let expected = checkpoints.into_iter().map(|checkpoint| (checkpoint.position.sequence, checkpoint)).collect();
+        let mut expected = BTreeMap::<_, Vec<_>>::new();
+        checkpoints.into_iter().for_each(|checkpoint| expected.entry(checkpoint.position.sequence).or_default().push(checkpoint));
         Self { expected, ..Self::default() }
     }
 
@@ -107,7 +109,7 @@ impl Verifier {
         self.explained(record.entry.torn.as_ref())?;
         self.follows(record)?;
         let Position { sequence, hash } = record.position;
-        if let Some(checkpoint) = self.expected.remove(&sequence) {
+        for checkpoint in self.expected.remove(&sequence).unwrap_or_default() {
             if checkpoint.position.hash != hash {
                 return Err(self.fault(format!("it is another record than the one that was signed for at {}", checkpoint.time)));
             }
@@ -177,14 +179,15 @@ impl Verifier {
             None => {}
         }
         let (last, first) = (self.summary.last.map_or(0, |last| last.sequence), self.summary.first);
-        if let Some((sequence, checkpoint)) = self.expected.range(last + 1..).next_back() {
+        let beyond = self.expected.range(last + 1..).next_back().and_then(|(_, expected)| expected.first());
+        if let Some(Checkpoint { position, time, .. }) = beyond {
             // It is the next line that isn't there.
             self.line += 1;
             let what =
-                format!("the log was cut off: record {sequence} was signed for at {}, and the last one here is {last}", checkpoint.time);
+                format!("the log was cut off: record {} was signed for at {time}, and the last one here is {last}", position.sequence);
             return Err(self.fault(what));
         }
-        match self.expected.range(..first).count() {
+        match self.expected.range(..first).map(|(_, expected)| expected.len()).sum::<usize>() {
             0 => {}
             count => self.summary.notes.push(format!("checkpoints of records before those that are here: {count}")),
         }
@@ -202,7 +205,7 @@ fn is_said(torn: &Remains, said: &Torn) -> bool {
 /// # Errors
 /// If their folder can't be read.
 pub fn files(log: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let rotated = chain::rotated(log)?.into_iter().map(|(_, path)| path);
+    let rotated = file::rotated(log)?.into_iter().map(|(_, path)| path);
     Ok(rotated.chain(log.exists().then(|| log.to_owned())).collect())
 }
 

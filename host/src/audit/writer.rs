@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 
 use super::chain::{Appended, Chain};
 use super::checkpoint::{self, Checkpoint};
+use super::obstacle::Obstacle;
 use super::record::{self, Entry, Position};
-use super::{Checkpoints, Settings, Sink, unwritable};
+use super::{Checkpoints, Settings, Sink};
 use crate::Error;
 
 /// How long the signature of the chain's end may take when all else has ended.
@@ -83,6 +84,10 @@ impl Writer {
         lock(&self.shared.log).rotate(deadline)
     }
 
+    pub fn check(&self, deadline: Instant) -> Result<(), Error> {
+        lock(&self.shared.log).check(deadline)
+    }
+
     pub fn checkpoint(&self, deadline: Instant) -> Result<Checkpoint, Error> {
         lock(&self.shared.log).sign_end(deadline)
     }
@@ -128,7 +133,7 @@ impl Log {
         let deadline = batches.iter().map(|batch| batch.deadline).max().unwrap_or_else(Instant::now);
         let entries: Vec<_> = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.entries)).collect();
         let appended = match &mut self.chain {
-            Some(chain) => chain.append(&entries, deadline).map_err(|reason| unwritable(&self.place, &reason))?,
+            Some(chain) => chain.append(&entries, deadline).map_err(|obstacle| obstacle.at(&self.place))?,
             None => appended_to(self.last, &entries),
         };
         self.last = appended.last;
@@ -145,10 +150,18 @@ impl Log {
     fn hand_on(&self, lines: &[String], deadline: Instant) -> Result<(), Error> {
         for sink in &self.sinks {
             for line in lines {
-                sink.take(line, deadline).map_err(|reason| unwritable(Path::new(sink.name()), &reason))?;
+                sink.take(line, deadline).map_err(|reason| Obstacle::Sink(reason).at(Path::new(sink.name())))?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a record could be written and signed.
+    fn check(&self, deadline: Instant) -> Result<(), Error> {
+        if let Some(chain) = &self.chain {
+            chain.check(deadline).map_err(|obstacle| obstacle.at(&self.place))?;
+        }
+        self.checkpoints.as_ref().map_or(Ok(()), |Checkpoints { key, file, .. }| checkpoint::check(key, file))
     }
 
     /// Signs the last record that this process wrote.
@@ -167,11 +180,10 @@ impl Log {
     /// Signs the file's last record, whoever wrote it.
     fn sign_end(&mut self, deadline: Instant) -> Result<Checkpoint, Error> {
         if let Some(chain) = &mut self.chain {
-            let last = chain.last(deadline).map_err(|reason| unwritable(&self.place, &reason))?;
-            self.last = last.unwrap_or(Position::GENESIS);
+            self.last = chain.last(deadline).map_err(|obstacle| obstacle.at(&self.place))?;
         }
         match self.last {
-            Position::GENESIS => Err(unwritable(&self.place, "it has no record yet that could be signed")),
+            Position::GENESIS => Err(Obstacle::Empty.at(&self.place)),
             _ => self.sign(deadline),
         }
     }
@@ -179,7 +191,7 @@ impl Log {
     fn rotate(&mut self, deadline: Instant) -> Result<PathBuf, Error> {
         let no_file = || Error::Configuration { place: "audit.file".into(), reason: "no file is configured that could be rotated".into() };
         let chain = self.chain.as_mut().ok_or_else(no_file)?;
-        let (old, appended) = chain.rotate(deadline).map_err(|reason| unwritable(&self.place, &reason))?;
+        let (old, appended) = chain.rotate(deadline).map_err(|obstacle| obstacle.at(&self.place))?;
         self.last = appended.last;
         self.hand_on(&appended.lines, deadline)?;
         Ok(old)

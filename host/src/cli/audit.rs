@@ -10,7 +10,7 @@ use ocicrypt_kms::audit::{self, Audit, Checkpoint, PrivateKey, PublicKey, Record
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::{Config, Digest, Error, ErrorKind};
 
-use super::{Options, counted, print};
+use super::{Options, complain, counted, print};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -72,15 +72,21 @@ struct Filter {
     /// How it ended
     #[arg(long, value_parser = outcomes())]
     outcome: Option<String>,
-    /// Records from this time on (RFC 3339)
-    #[arg(long, value_name = "TIME")]
+    /// Records from this time on, as 2026-01-31T08:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
-    /// Records before this time (RFC 3339)
-    #[arg(long, value_name = "TIME")]
+    /// Records before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
     /// Records of this annotation: the SHA-256 digest of what it is decoded
     #[arg(long, value_name = "DIGEST")]
     annotation: Option<Digest>,
+}
+
+/// A time of the command line.
+fn time(text: &str) -> Result<Timestamp, String> {
+    let formats = "a time is a date, an hour and an offset from UTC (RFC 3339), as 2026-01-31T08:00:00Z or 2026-01-31T09:00:00+01:00";
+    text.parse().map_err(|_| formats.to_owned())
 }
 
 impl Command {
@@ -112,7 +118,8 @@ fn keygen(file: &Path) -> Result<String, Error> {
     let mut public = file.as_os_str().to_owned();
     public.push(".pub");
     key.write(file)?;
-    key.public().write(Path::new(&public))?;
+    // Half a pair is none.
+    key.public().write(Path::new(&public)).inspect_err(|_| drop(std::fs::remove_file(file)))?;
     Ok(format!("{}  {}  key {}\n", file.display(), Path::new(&public).display(), key.public().id()))
 }
 
@@ -194,7 +201,8 @@ impl Show {
         match outcome {
             Ok(_) => Ok(ExitCode::SUCCESS),
             Err(fault) => {
-                Err(unreadable(Path::new(&fault.file), &format!("line {}: {}; what follows is not shown", fault.line, fault.what)))
+                complain(&printable(&format!("{fault}; what follows is not shown"), 4096));
+                Ok(ErrorKind::Corrupt.exit_code().into())
             }
         }
     }

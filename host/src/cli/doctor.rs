@@ -1,11 +1,13 @@
 //! `ocicrypt-kms doctor [KEY_URI]`: checks what a container tool needs to use this program.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ocicrypt_kms::audit::{Audit, Settings};
+use ocicrypt_kms::audit::Audit;
+use ocicrypt_kms::config::{self, HttpKms};
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::kms::keystore::{Keystore, PUBLIC_ONLY, default_folder};
 use ocicrypt_kms::protocol::Operation;
@@ -56,9 +58,9 @@ impl Doctor {
             provider => (Ok(configuration_file(config_file.as_deref())), Some(provider)),
         };
         report.add("configuration", configuration);
-        if let Some(file) = config.as_ref().and_then(|config| config.audit.file.as_ref()) {
-            let audit = Audit::new(Settings { file: Some(file.clone()), ..Settings::default() });
-            report.add("audit log", audit.ready().map(|()| file.display().to_string()).map_err(|error| error.line()));
+        if let Some(config) = &config {
+            audit_log(&config.audit).into_iter().for_each(|finding| report.add("audit log", finding));
+            endpoints(&config.http_kms).into_iter().for_each(|(name, finding)| report.add(&name, finding));
         }
         report.add("local keystore", keystore(config.and_then(|config| config.keystore).as_deref()));
         report.add("ocicrypt.json", ocicrypt_json(&name));
@@ -92,6 +94,39 @@ fn component(provider: &KeyProvider, file: Option<&Path>) -> String {
         Some(file) => format!("{}, SHA-256 {digest}", file.display()),
         None => format!("the built-in one, SHA-256 {digest}"),
     }
+}
+
+/// The audit log, tried as far as that leaves no trace; `None` if there is none.
+fn audit_log(config: &config::Audit) -> Option<Result<String, String>> {
+    // What is wrong with the settings themselves stands in the line about the configuration.
+    let audit = Audit::of(config, true, Vec::new()).ok()??;
+    let place = match &config.file {
+        None => "no file; each process has a log of its own, for its sinks".to_owned(),
+        Some(file) if file.is_absolute() => file.display().to_string(),
+        Some(file) => {
+            let here = std::path::absolute(file).unwrap_or_default();
+            format!("{}, which is {} here and another file in other folders: write its whole path", file.display(), here.display())
+        }
+    };
+    Some(audit.check().map(|()| place).map_err(|error| error.line()))
+}
+
+/// Each endpoint of the configuration, tried as far as that sends nothing.
+#[cfg(feature = "http-kms")]
+fn endpoints(settings: &BTreeMap<String, HttpKms>) -> Vec<(String, Result<String, String>)> {
+    // What is wrong with the settings themselves stands in the line about the configuration.
+    let endpoints = ocicrypt_kms::kms::endpoint::Endpoints::new(settings).unwrap_or_default();
+    let finding = |endpoint: &ocicrypt_kms::kms::endpoint::Endpoint| {
+        let usable = format!("{}, whose credential and certificates can be used; it was sent nothing", endpoint.url());
+        (format!("http-kms.{}", endpoint.name()), endpoint.check().map(|()| usable).map_err(|error| error.line()))
+    };
+    endpoints.all().map(finding).collect()
+}
+
+#[cfg(not(feature = "http-kms"))]
+fn endpoints(settings: &BTreeMap<String, HttpKms>) -> Vec<(String, Result<String, String>)> {
+    let missing = "this program was built without the feature `http-kms`, which lends endpoints";
+    settings.keys().map(|name| (format!("http-kms.{}", printable(name, 64)), Err(missing.to_owned()))).collect()
 }
 
 /// What a process of one exchange can give up on this machine.

@@ -104,8 +104,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match execute(arguments) {
         Ok(code) => code,
         Err(error) => {
-            // If standard error is gone, so is whoever wanted to know.
-            let _ = writeln!(std::io::stderr(), "ocicrypt-kms: {}", error.line());
+            complain(&error.line());
             ExitCode::from(error.kind().exit_code())
         }
     }
@@ -121,7 +120,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     // The first paragraph: what is wrong, and below it what would be right.
     let what = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     let what = what.trim_start_matches("error: ");
-    let _ = writeln!(std::io::stderr(), "ocicrypt-kms: {}; see `ocicrypt-kms --help`", printable(what, 512));
+    complain(&format!("{}; see `ocicrypt-kms --help`", printable(what, 512)));
     ExitCode::from(ErrorKind::InvalidInput.exit_code())
 }
 
@@ -181,6 +180,12 @@ fn block_on<T>(network: bool, future: impl Future<Output = T>) -> Result<T, Erro
     let runtime = if network { builder.enable_all() } else { builder.enable_time() }.build();
     let runtime = runtime.map_err(|error| Error::Internal { reason: format!("the runtime can't be started: {error}") })?;
     Ok(runtime.block_on(future))
+}
+
+/// Writes a line to standard error.
+fn complain(line: &str) {
+    // If standard error is gone, so is whoever wanted to know.
+    let _ = writeln!(std::io::stderr(), "ocicrypt-kms: {line}");
 }
 
 /// Writes to standard output, all or an error.

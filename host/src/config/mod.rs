@@ -203,7 +203,7 @@ impl Config {
     }
 
     fn read(path: &Path) -> Result<Self, Error> {
-        let text = text_file::read(path, "the configuration")?;
+        let text = text_file::read_unexposed(path, "the configuration")?;
         Self::parse(&text).map_err(|reason| Error::Configuration { place: path.display().to_string(), reason })
     }
 

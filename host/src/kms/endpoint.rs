@@ -96,6 +96,11 @@ impl Endpoints {
         settings.iter().map(endpoint).collect::<Result<_, _>>().map(Self)
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Endpoint> {
+        self.0.values().map(Arc::as_ref)
+    }
+
     /// The endpoint that a key URI names.
     ///
     /// # Errors
@@ -154,6 +159,21 @@ impl Endpoint {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What all paths are below.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Reads the credential and the certificates as a request does, and sends nothing.
+    ///
+    /// # Errors
+    /// If one of them can't be used.
+    pub fn check(&self) -> Result<(), Error> {
+        self.credential.show()?;
+        self.client().map(drop)
     }
 
     /// How many requests of one lent key may succeed.

@@ -49,6 +49,9 @@ fn a_log_that_was_written_anew_is_found_by_a_checkpoint() {
     std::fs::remove_file(stage.path()).unwrap();
     stage.wrap();
     assert!(stage.is_bad(&[]).contains("it is another record than the one that was signed for"));
+    // Also when the other record was signed for, too.
+    stage.printed(&["checkpoint"]);
+    assert!(stage.is_bad(&[]).contains("it is another record than the one that was signed for"));
 }
 
 #[test]
@@ -68,6 +71,20 @@ fn a_key_that_is_missing_when_a_checkpoint_is_due_gives_no_answer() {
     std::fs::remove_file(stage.user.home().join("audit.pem")).unwrap();
     let (code, line) = refusal(&stage.user.run(&[], &crate::stage::wrapping()));
     assert!(code == 2 && line.starts_with("audit.pem: "), "{line}");
+}
+
+#[test]
+fn a_key_is_made_whole_or_not_at_all_and_never_in_place_of_another() {
+    let stage = stage(1000);
+    let read = |name: &str| std::fs::read(stage.user.home().join(name)).ok();
+    let before = (read("audit.pem"), read("audit.pem.pub"));
+    let (code, line) = refusal(&stage.audit(&["keygen", "audit.pem"]));
+    assert!(code == 2 && line == "audit.pem: there is such a file already, and a key is never overwritten; give another name", "{line}");
+    assert_eq!((read("audit.pem"), read("audit.pem.pub")), before);
+    stage.user.write("half.pem.pub", "somebody's");
+    let (_, line) = refusal(&stage.audit(&["keygen", "half.pem"]));
+    assert!(line.starts_with("half.pem.pub: there is such a file already"), "{line}");
+    assert_eq!((read("half.pem"), read("half.pem.pub")), (None, Some(b"somebody's".to_vec())));
 }
 
 #[test]

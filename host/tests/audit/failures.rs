@@ -28,6 +28,21 @@ fn a_log_in_no_folder_is_an_error_that_names_it() {
     stage.user.write("config.toml", "[audit]\nfile = \"/nonexistent/audit.jsonl\"\n");
     let line = refused(&stage);
     assert!(line.starts_with("/nonexistent/audit.jsonl: the audit log can't be written: "), "{line}");
+    assert!(line.contains("; make its folder, or name another file in `[audit]`") && !line.contains("make room"), "{line}");
+}
+
+#[test]
+fn a_log_that_others_could_change_is_not_written_to() {
+    let stage = Stage::new();
+    stage.wrap();
+    for mode in [0o620, 0o602, 0o666] {
+        std::fs::set_permissions(stage.path(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let line = refused(&stage);
+        assert!(line.contains(&format!("its mode is {mode:04o}, so others could change it")), "{line}");
+        assert!(line.ends_with(&format!("chmod go-w {}", stage.path().display())), "{line}");
+    }
+    std::fs::set_permissions(stage.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    stage.wrap();
 }
 
 #[test]
@@ -42,9 +57,15 @@ fn a_log_that_is_to_be_kept_and_is_nowhere_is_an_error() {
 fn a_filter_that_no_record_can_pass_is_an_error() {
     let stage = Stage::new();
     stage.wrap();
-    for filter in [["--operation", "unrap"], ["--outcome", "refused"]] {
-        let (code, line) = refusal(&stage.audit(&["show", filter[0], filter[1]]));
-        assert!(code == 2 && line.contains(filter[1]), "{line}");
+    let times = "as 2026-01-31T08:00:00Z or 2026-01-31T09:00:00+01:00";
+    for (option, value, right) in [
+        ("--operation", "unrap", "unwrap"),
+        ("--outcome", "refused", "denied"),
+        ("--since", "yesterday", times),
+        ("--until", "2026-01-31", times),
+    ] {
+        let (code, line) = refusal(&stage.audit(&["show", option, value]));
+        assert!(code == 2 && line.contains(value) && line.contains(right), "{line}");
     }
     assert_eq!(stage.printed(&["show", "--operation", "wrap", "--outcome", "ok"]).lines().count(), 2);
 }
@@ -56,11 +77,11 @@ fn a_log_that_is_no_file_or_not_a_log_is_not_written_to() {
     refused(&stage);
     std::fs::remove_dir(stage.path()).unwrap();
     std::os::unix::fs::symlink("elsewhere", stage.path()).unwrap();
-    assert!(refused(&stage).contains("symbolic link"));
+    assert!(refused(&stage).contains("it is a symbolic link; no key is used without a record; name the file itself"));
     std::fs::remove_file(stage.path()).unwrap();
     for text in ["precious\n", "precious", "{\"a\":1}\n"] {
         std::fs::write(stage.path(), text).unwrap();
-        assert!(refused(&stage).contains("no audit log"));
+        assert!(refused(&stage).contains("it is no audit log; no key is used without a record; it is left as it is"));
         assert_eq!(stage.text(), text);
     }
 }
@@ -95,7 +116,7 @@ fn a_full_disk_is_told_of_before_a_key_is_looked_for() {
         return;
     }
     let (code, line) = refusal(&in_shell(&stage, "unshare", &mount, &wrapping()));
-    assert!(code == 1 && line.contains("the disk is full; no key is used without a record"), "{line}");
+    assert!(code == 1 && line.contains("the disk is full; no key is used without a record; make room"), "{line}");
     let read_only = format!("{mount} && mount -o remount,ro {}", folder.display());
     let (code, line) = refusal(&in_shell(&stage, "unshare", &read_only, &wrapping()));
     assert!(code == 1 && line.contains("Read-only file system"), "{line}");
@@ -109,7 +130,7 @@ fn a_lock_that_is_not_given_back_is_waited_for_until_the_deadline() {
     file.lock().unwrap();
     let began = std::time::Instant::now();
     let line = refused(&stage);
-    assert!(line.contains("deadline") && began.elapsed() < std::time::Duration::from_secs(5), "{line}");
+    assert!(line.contains("deadline") && line.contains("fuser ") && began.elapsed() < std::time::Duration::from_secs(5), "{line}");
     file.unlock().unwrap();
     stage.wrap();
     stage.is_whole();

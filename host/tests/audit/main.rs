@@ -3,11 +3,13 @@
 #![allow(missing_docs)]
 
 mod checkpoints;
+mod doctor;
 mod documented;
 mod failures;
 mod in_process;
 mod processes;
 mod records;
+mod replaced;
 mod stage;
 mod tampering;
 

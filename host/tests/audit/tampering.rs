@@ -66,6 +66,21 @@ fn a_line_that_is_no_record_is_found() {
 }
 
 #[test]
+fn what_can_be_read_before_a_bad_record_is_shown_and_the_exit_code_tells_of_it() {
+    let stage = Stage::new();
+    stage.wrap();
+    stage.wrap();
+    assert_eq!([stage.audit(&["show"]), stage.audit(&["verify"])].map(|output| output.status.code()), [Some(0), Some(0)]);
+    let text = stage.text();
+    std::fs::write(stage.path(), text.replacen("\"seq\":3", "\"seq\":4", 1)).unwrap();
+    let output = stage.audit(&["show", "--json"]);
+    assert_eq!((output.status.code(), stage.audit(&["verify"]).status.code()), (Some(7), Some(7)));
+    assert_eq!(output.stdout, text.split_inclusive('\n').take(2).collect::<String>().into_bytes());
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert!(line.contains("line 3, record 3: it was changed") && line.ends_with("; what follows is not shown\n"), "{line}");
+}
+
+#[test]
 fn a_file_that_is_missing_in_the_middle_is_found() {
     let stage = Stage::new();
     let mut files = Vec::new();

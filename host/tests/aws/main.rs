@@ -7,6 +7,8 @@ mod faults;
 mod messages;
 mod packets;
 mod peer;
+#[path = "../support/request.rs"]
+mod request;
 mod scripted;
 mod stage;
 #[path = "../support/program.rs"]

@@ -1,10 +1,12 @@
 //! An HTTP server on loopback that answers as a test says: what moto can't be made to do.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use crate::request::Received;
 
 /// A request that came.
 #[derive(Clone, Debug)]
@@ -88,22 +90,9 @@ impl Scripted {
 }
 
 fn read(stream: &TcpStream) -> Option<Request> {
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).ok()?;
-    let mut words = line.split(' ').map(str::to_owned);
-    let (method, path) = (words.next()?, words.next()?);
-    let mut headers = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim().split_once(':') else { break };
-        headers.push((name.to_lowercase(), value.trim().to_owned()));
-    }
-    let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some(Request { method, path, headers, body: String::from_utf8(body).ok()? })
+    let Received { line, headers, body } = Received::read(&mut BufReader::new(stream)).ok()??;
+    let (method, path) = line.split_once(' ')?;
+    Some(Request { method: method.to_owned(), path: path.to_owned(), headers, body: String::from_utf8(body).ok()? })
 }
 
 fn write(mut stream: TcpStream, reply: &Reply) {

@@ -16,6 +16,8 @@ mod layout;
 mod lending;
 #[path = "../support/messages.rs"]
 mod messages;
+#[path = "../support/request.rs"]
+mod request;
 mod requests;
 mod server;
 #[path = "../support/skopeo.rs"]

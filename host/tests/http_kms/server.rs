@@ -1,6 +1,6 @@
 //! A service on loopback that answers as a test says, with and without TLS.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,15 +9,7 @@ use std::time::Duration;
 
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// What a client asked.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// As it came: `POST /path`.
-    pub line: String,
-    /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
-}
+pub use crate::request::Received as Request;
 
 impl Request {
     /// The values of a header.
@@ -121,22 +113,7 @@ fn serve_as(tls: Option<Arc<ServerConfig>>, stream: TcpStream, script: &Script, 
 
 fn serve(stream: impl Read + Write, script: &Script, seen: &Mutex<Vec<Request>>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        match line.trim_end() {
-            "" => break,
-            line => lines.push(line.to_owned()),
-        }
-    }
-    let Some(first) = lines.first() else { return Ok(()) };
-    let header = |line: &String| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
-    let headers: Vec<_> = lines[1..].iter().filter_map(header).collect();
-    let length = headers.iter().find(|(name, _)| name == "content-length").map_or(0, |(_, value)| value.parse().unwrap());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let request = Request { line: first.trim_end_matches(" HTTP/1.1").to_owned(), headers, body };
+    let Some(request) = Request::read(&mut reader)? else { return Ok(()) };
     seen.lock().unwrap().push(request.clone());
     let Reply { status, headers, body, announced, delay } = script(&request);
     std::thread::sleep(delay);

@@ -1,6 +1,6 @@
 //! The audit log of a server.
 
-use crate::client::{both_ways, connect, runtime};
+use crate::client::{both_ways, call, connect, runtime};
 use crate::messages::{OPTS_DATA, keyunwrap, keywrap};
 use crate::program::answer;
 use crate::serving::{Serving, socket, user_with};
@@ -42,4 +42,35 @@ fn a_server_under_load_keeps_one_chain_over_files_and_signs_its_end() {
     assert!(text.contains(" 246 records, 1 to 246;") && text.contains("it agrees with 1 checkpoint\n"), "{text}");
     let shown = String::from_utf8(answer(user.run(&["audit", "show", "--outcome", "ok", "--operation", "unwrap"], b""))).unwrap();
     assert_eq!(shown.lines().filter(|line| line.contains(" uid:") && line.contains(" use ")).count(), 61);
+}
+
+#[test]
+fn a_server_whose_log_was_removed_gives_no_key_until_it_is_started_anew() {
+    let user = user_with("[audit]\nfile = \"audit.jsonl\"\ncheckpoint-key = \"audit.pem\"\n");
+    answer(user.run(&["audit", "keygen", "audit.pem"], b""));
+    let wrap = || {
+        runtime().block_on(async {
+            let channel = connect(&socket(&user).0).await.unwrap();
+            call(&channel, "WrapKey", &keywrap(&[(NAME, KEY)], OPTS_DATA)).await
+        })
+    };
+    let mut server = Serving::on_socket(&user);
+    wrap().unwrap();
+    std::fs::remove_file(user.home().join("audit.jsonl")).unwrap();
+    for _ in 0..2 {
+        let status = wrap().unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Internal);
+        let says = "audit.jsonl: the audit log can't be written: record 2, the last that this process knows of, is neither in it";
+        assert!(status.message().starts_with(says), "{status}");
+    }
+    server.signal("TERM");
+    assert!(server.ended().success());
+    let mut server = Serving::on_socket(&user);
+    wrap().unwrap();
+    server.signal("TERM");
+    assert!(server.ended().success());
+    // The first log's end was signed, so that it is missed.
+    let output = user.run(&["audit", "verify"], b"");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(7) && text.contains("it is another record than the one that was signed for"), "{text}");
 }

@@ -107,6 +107,24 @@ fn a_new_policy_holds_for_the_next_exchange_and_a_broken_one_not_at_all() {
 }
 
 #[test]
+fn a_policy_that_others_could_change_is_not_used_until_that_is_mended() {
+    let user = user_of(ALL);
+    let chmod =
+        |mode| std::fs::set_permissions(user.home().join("policy.cedar"), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    chmod(0o646);
+    let (code, line) = refusal(&user.run(&["serve", "--listen", &socket(&user).1], b""));
+    assert!(code == 2 && line.starts_with("policy.cedar: the policy is not used: its mode is 0646, so others could change it"), "{line}");
+    chmod(0o644);
+    let server = Serving::on_socket(&user);
+    chmod(0o646);
+    let line = server.wait_for("the policy stays as it was");
+    assert!(line["error"].as_str().unwrap().contains("chmod go-w policy.cedar"), "{line}");
+    try_wrap(&socket(&user).0).unwrap();
+    chmod(0o644);
+    server.wait_for("new exchanges get the new policy");
+}
+
+#[test]
 fn a_policy_is_replaced_under_load_without_a_failure() {
     let user = user_of(ALL);
     let server = Serving::on_socket(&user);

@@ -14,6 +14,8 @@ mod messages;
 mod packets;
 mod program;
 mod refusals;
+#[path = "../support/request.rs"]
+mod request;
 mod rsa;
 mod scripted;
 mod user;

@@ -1,6 +1,6 @@
 //! A server on loopback that answers as a test says.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::request::Received;
 
 /// What a client asked.
 #[derive(Clone, Debug)]
@@ -104,21 +106,9 @@ impl Drop for Scripted {
 
 fn serve(stream: TcpStream, script: &dyn Fn(&Request, usize) -> Reply, seen: &Mutex<Vec<Request>>) -> std::io::Result<()> {
     let mut reader = BufReader::new(&stream);
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        match line.trim_end() {
-            "" => break,
-            line => lines.push(line.to_owned()),
-        }
-    }
-    let Some(first) = lines.first().cloned() else { return Ok(()) };
-    let headers: Vec<_> = lines[1..].iter().map(|line| line.to_lowercase()).collect();
-    let length = headers.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let Some(Received { line, headers, body }) = Received::read(&mut reader)? else { return Ok(()) };
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let headers = headers.into_iter().map(|(name, value)| format!("{name}: {}", value.to_lowercase())).collect();
     let request = Request { path, headers, body: serde_json::from_slice(&body).unwrap_or_default() };
     let before = {
         let mut seen = seen.lock().unwrap();

@@ -18,7 +18,7 @@ impl PolicyFile {
     /// Reads the file.
     ///
     /// # Errors
-    /// Those of [`CedarPolicy::read`].
+    /// Those of [`CedarPolicy::read`], and that others than this user and root could change the file.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let file = Fresh::load(InFile(path.to_owned()))?;
         tracing::info!(file = %path.display(), sha256 = %file.current().digest, "policy read");
@@ -34,7 +34,7 @@ impl Source for InFile {
     }
 
     fn read(&self) -> Result<CedarPolicy, Error> {
-        let policy = CedarPolicy::read(&self.0)?;
+        let policy = CedarPolicy::of(&self.0, &text_file::read_unexposed(&self.0, "the policy")?)?;
         if tracing::enabled!(tracing::Level::WARN) {
             policy.warnings().iter().for_each(|problem| tracing::warn!("{}:{problem}", self.0.display()));
         }
@@ -43,12 +43,16 @@ impl Source for InFile {
 }
 
 impl CedarPolicy {
-    /// Reads a policy from a file.
+    /// Reads a policy from a file, to look at it: who else could change the file isn't asked.
     ///
     /// # Errors
     /// If the file can't be read, or isn't a policy: then the error names the first place.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        Self::parse(&read_text(path)?).map_err(|problems| wrong(path, &problems))
+        Self::of(path, &read_text(path)?)
+    }
+
+    fn of(path: &Path, text: &str) -> Result<Self, Error> {
+        Self::parse(text).map_err(|problems| wrong(path, &problems))
     }
 }
 
