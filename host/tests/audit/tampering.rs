@@ -77,7 +77,11 @@ fn what_can_be_read_before_a_bad_record_is_shown_and_the_exit_code_tells_of_it()
     assert_eq!((output.status.code(), stage.audit(&["verify"]).status.code()), (Some(7), Some(7)));
     assert_eq!(output.stdout, text.split_inclusive('\n').take(2).collect::<String>().into_bytes());
     let line = String::from_utf8(output.stderr).unwrap();
-    assert!(line.contains("line 3, record 3: it was changed") && line.ends_with("; what follows is not shown\n"), "{line}");
+    assert!(
+        line.contains("line 3 of the file, where the record with `seq` 3 belongs: it was changed")
+            && line.ends_with("; what follows is not shown\n"),
+        "{line}"
+    );
 }
 
 #[test]
