@@ -1,9 +1,11 @@
 //! Byte fields: Go writes them as base64 strings, ocicrypt-rs as base64 strings or arrays of numbers.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::json::{Value, string};
 
@@ -46,11 +48,16 @@ fn read_numbers(array: &str) -> Option<Zeroizing<Vec<u8>>> {
 /// Reads opts data: a byte field, or JSON text in a string, as ocicrypt-rs writes it.
 #[must_use]
 pub fn read_opts_data(value: &Value<'_>) -> Option<Zeroizing<Vec<u8>>> {
-    match string(value).map(|text| Zeroizing::new(text.into_owned())) {
-        Some(text) if text.trim_start().starts_with('{') => Some(Zeroizing::new(text.as_bytes().to_vec())),
-        Some(text) => decode(&text),
-        None => read(value),
+    let Some(mut text) = string(value) else { return read(value) };
+    let opts_data = match text.trim_start().starts_with('{') {
+        true => Some(Zeroizing::new(text.as_bytes().to_vec())),
+        false => decode(&text),
+    };
+    // Where it had escapes, it was copied.
+    if let Cow::Owned(text) = &mut text {
+        text.zeroize();
     }
+    opts_data
 }
 
 /// Decodes base64 (RFC 4648 section 4, padded or not).

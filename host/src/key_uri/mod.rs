@@ -44,6 +44,7 @@ mod vault;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 pub use aws::{Arn, AwsKey, aws_dns_suffix};
 pub use azure::AzureKey;
@@ -61,9 +62,12 @@ use query::Query;
 /// The most bytes of a key URI, as it arrives and in its canonical spelling.
 pub const MAX_LENGTH: usize = 2048;
 
-/// A key URI that passed every rule. Ordered and compared as its canonical spelling is.
+/// A key URI that passed every rule. Ordered and compared as its canonical spelling is. A clone is the same one: an exchange keeps several.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyUri {
+pub struct KeyUri(Arc<Parts>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Parts {
     // First, so that it decides the derived order.
     canonical: String,
     // The identity, then the version, then the query: each shorter form is a prefix of the canonical spelling.
@@ -201,54 +205,54 @@ impl KeyUri {
         canonical.push_str(&query.to_string());
         // Percent-encoding can make it longer than the text was.
         check_length(&canonical)?;
-        Ok(Self { canonical, identity_length, path_length, key, query })
+        Ok(Self(Arc::new(Parts { canonical, identity_length, path_length, key, query })))
     }
 
     /// The one spelling of this URI: what a packet records as `key_url`.
     pub fn canonical(&self) -> &str {
-        &self.canonical
+        &self.0.canonical
     }
 
     /// The canonical spelling up to the query.
     pub fn without_query(&self) -> &str {
-        &self.canonical[..self.path_length]
+        &self.0.canonical[..self.0.path_length]
     }
 
     /// The canonical spelling without query and version: what `keys` and policy compare. It is itself a key URI, its own identity.
     pub fn identity(&self) -> &str {
-        &self.canonical[..self.identity_length]
+        &self.0.canonical[..self.0.identity_length]
     }
 
     /// The service whose key this is.
     pub fn service(&self) -> Service {
-        self.key.service()
+        self.0.key.service()
     }
 
     /// The parts in front of the query.
     pub fn key(&self) -> &Key {
-        &self.key
+        &self.0.key
     }
 
     /// The encryption context, decoded. Names are ASCII, so that this order, by bytes, is also that of RFC 8785, by UTF-16 units.
     pub fn context(&self) -> &BTreeMap<String, String> {
-        &self.query.context
+        &self.0.query.context
     }
 
     /// How the key wraps, where the URI says so.
     pub fn algorithm(&self) -> Option<Algorithm> {
-        self.query.algorithm
+        self.0.query.algorithm
     }
 
     /// Whether a packet with the URI `packet` is one for this parameter: the same key and version, and everything that this query
     /// asks for. The packet's query may hold more.
     pub fn covers(&self, packet: &KeyUri) -> bool {
-        self.without_query() == packet.without_query() && self.query.is_part_of(&packet.query)
+        self.without_query() == packet.without_query() && self.0.query.is_part_of(&packet.0.query)
     }
 }
 
 impl fmt::Display for KeyUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.canonical)
+        f.write_str(&self.0.canonical)
     }
 }
 
