@@ -188,6 +188,12 @@ pub enum Error {
         /// What it did.
         reason: String,
     },
+    /// The component stopped before it had answered: by itself, by a limit, or because the program that runs it stopped it.
+    #[error("the key provider component failed: {reason}")]
+    Stopped {
+        /// What stopped it.
+        reason: String,
+    },
     /// The audit log can't be written, and nothing is lent without.
     #[error("{place}: the audit log can't be written: {reason}")]
     Audit {
@@ -240,7 +246,7 @@ impl Error {
             // Where one of several may yet work, trying again is worth it.
             Self::AllFailed(errors) if errors.iter().any(|error| error.kind() == ErrorKind::Unavailable) => ErrorKind::Unavailable,
             Self::AllFailed(errors) => errors.first().map_or(ErrorKind::Internal, Self::kind),
-            Self::Component { .. } => ErrorKind::Component,
+            Self::Component { .. } | Self::Stopped { .. } => ErrorKind::Component,
             Self::Audit { .. } | Self::Internal { .. } => ErrorKind::Internal,
         }
     }
@@ -262,6 +268,9 @@ impl Error {
             Self::Damaged { .. } => Cow::Borrowed("try again; if it stays so, something between here and the service changes its answers"),
             Self::Component { .. } => Cow::Borrowed("this is a defect of the component, not of the message; please report it"),
             Self::Audit { hint, .. } => Cow::Owned(format!("no key is used without a record; {hint}")),
+            Self::Stopped { .. } => Cow::Borrowed(
+                "if it is short of time or memory, raise its limits; else report this to whoever made the component, or the program that runs it",
+            ),
             Self::Configuration { .. } | Self::AllFailed(_) | Self::Internal { .. } => Cow::Borrowed(""),
         }
     }

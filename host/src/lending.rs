@@ -74,6 +74,8 @@ pub struct Lending {
     deadline: Instant,
     opens: u32,
     uses: u32,
+    /// Whether one of them succeeded.
+    used: bool,
     failures: Vec<Failure>,
     opened: Vec<KeyUri>,
     /// The key that was asked for last, of those that the exchange is about.
@@ -146,6 +148,7 @@ impl Lending {
             deadline,
             opens: 0,
             uses: 0,
+            used: false,
             failures: Vec::new(),
             opened: Vec::new(),
             asked: None,
@@ -159,6 +162,14 @@ impl Lending {
 
     pub(crate) fn operation(&self) -> Operation {
         self.exchange.operation
+    }
+
+    /// What a guest answered, unless it can't come from a key: none was used.
+    pub(crate) fn check_used(&self, answer: Answer) -> Result<Answer, Error> {
+        match self.used {
+            true => Ok(answer),
+            false => Err(Error::Component { reason: "it answered without having used a key".into() }),
+        }
     }
 
     /// The key that was opened last.
@@ -373,6 +384,7 @@ impl Lending {
         key.spent |= outcome.is_ok();
         count::key_use(self.exchange.operation, key.uri.service(), self.use_began, &outcome);
         let outcome = self.ledger.used(outcome, request_id::take()).await;
+        self.used |= outcome.is_ok();
         self.record(step, key.uri.canonical().to_owned(), outcome)
     }
 

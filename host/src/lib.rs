@@ -9,33 +9,45 @@
 //! # A provider
 //!
 //! [`KeyProvider`] is all of it: [`wrap`](KeyProvider::wrap) and [`unwrap`](KeyProvider::unwrap), or a message of the protocol in and its
-//! answer out ([`exchange`](KeyProvider::exchange)).
+//! answer out ([`exchange`](KeyProvider::exchange)). With this in `Cargo.toml`, where the path is that of a checkout (`git = …` does as well):
+//!
+//! ```toml
+//! ocicrypt-kms = { path = "ocicrypt-kms/host", default-features = false, features = ["local"] }
+//! tokio = { version = "1", features = ["rt", "time"] }
+//! ```
+//!
+//! the whole of it is:
 //!
 //! ```
-//! # #[cfg(feature = "local")]
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
-//! use ocicrypt_kms::{Config, KeyProvider};
+//! use ocicrypt_kms::{Config, Environment, KeyProvider};
 //!
-//! # let folder = tempfile::tempdir()?;
-//! # let keystore = folder.path().join("keys");
-//! Keystore::new(keystore.clone()).create("team", Existing::Refuse, &Jwk::generate_symmetric()?)?;
-//! let config = Config { keystore: Some(keystore), ..Config::default() };
-//! let provider = KeyProvider::builder(config).build()?;
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-//! let opts_data = br#"{"symkey":"bdhUK2c778nWUudQgCwFW9gxjaZSsSyk7bH6vWJY7Zk="}"#;
-//! let annotation = provider.wrap(opts_data, &["local://team"]).await?;
-//! assert_eq!(provider.unwrap(&annotation, &["local://team"]).await?.as_slice(), opts_data);
-//! # Ok(())
-//! # })
-//! # }
-//! # #[cfg(not(feature = "local"))]
-//! # fn main() {}
+//! # #[cfg(feature = "local")]
+//! async fn there_and_back() -> Result<(), Box<dyn std::error::Error>> {
+//!     let keystore = std::env::temp_dir().join(format!("keys-{}", std::process::id()));
+//!     Keystore::new(keystore.clone()).create("team", Existing::Refuse, &Jwk::generate_symmetric()?)?;
+//! #   let remove = keystore.clone();
+//!     let config = Config { keystore: Some(keystore), ..Config::default() };
+//!     let provider = KeyProvider::builder(config).environment(Environment::empty()).build()?;
+//!
+//!     let opts_data = br#"{"symkey":"bdhUK2c778nWUudQgCwFW9gxjaZSsSyk7bH6vWJY7Zk="}"#;
+//!     let annotation = provider.wrap(opts_data, &["local://team"]).await?;
+//!     assert_eq!(provider.unwrap(&annotation, &["local://team"]).await?.as_slice(), opts_data);
+//! #   std::fs::remove_dir_all(remove)?;
+//!     Ok(())
+//! }
+//! # #[cfg(feature = "local")]
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(there_and_back())?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A build makes the component from its sources, which needs a Rust toolchain for WebAssembly (`rustup target add wasm32-unknown-unknown`),
+//! unless `OCICRYPT_KMS_COMPONENT` names the file of one that is built (`make component`).
 //!
 //! What a [`Builder`] is given takes the place of what it would make, or is added to it: services, and so the keystore
 //! ([`kms::KeyService`]), the policy ([`policy::Policy`]), who gets audit records ([`audit::Sink`]), the component. The configuration
-//! ([`Config`]) is a value; [`Config::load`] reads it where the program `ocicrypt-kms` does.
+//! ([`Config`]) is a value; [`Config::load`] reads it where the program `ocicrypt-kms` does. Environment variables still come before it, the
+//! process's unless others are given (`docs/configuration.md` lists them): [`Builder::environment`] with [`Environment::empty`] does without.
 //!
 //! # A host with its own engine
 //!
@@ -54,7 +66,7 @@
 //!
 //! # What there is one of in a process
 //!
-//! Belongs to the program. The library logs by [`tracing`] and counts by [`metrics`], and installs neither a subscriber nor a recorder; no
+//! Belongs to the program. The library logs by [`tracing`](https://docs.rs/tracing) and counts by [`metrics`](https://docs.rs/metrics), and installs neither a subscriber nor a recorder; no
 //! panic hook, no allocator, no TLS provider for the process, no handler of signals that are sent. `server::Metrics::install` (feature
 //! `server`) takes the recorder's place for who calls it. Two things come with use:
 //!

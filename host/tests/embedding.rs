@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use ocicrypt_kms::audit::{Audit, Settings, Sink};
 use ocicrypt_kms::key_uri::{Key, KeyUri, OtherService, Service};
 use ocicrypt_kms::kms::{Cipher, KeyService, OpenKey};
 use ocicrypt_kms::protocol::Operation;
@@ -17,6 +18,7 @@ const OPTS_DATA: &[u8] = br#"{"symkey":"bdhUK2c778nWUudQgCwFW9gxjaZSsSyk7bH6vWJY
 /// A vault in the proper sense: what is put in stays inside, and a number comes out.
 #[derive(Clone, Default)]
 struct Safe {
+    binds_context: bool,
     compartments: Arc<Mutex<HashMap<String, Vec<Vec<u8>>>>>,
     opened: Arc<Mutex<Vec<Operation>>>,
 }
@@ -38,6 +40,10 @@ impl KeyService for Safe {
 
 #[async_trait]
 impl Cipher for Compartment {
+    fn binds_context(&self) -> bool {
+        self.safe.binds_context
+    }
+
     async fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let mut compartments = self.safe.compartments.lock().unwrap();
         let contents = compartments.entry(self.name.clone()).or_default();
@@ -89,6 +95,52 @@ fn an_image_chooses_keys_of_such_a_service_only_from_the_list() {
     assert_eq!(unwrap(None).unwrap_err(), ErrorKind::Denied);
     assert_eq!(unwrap(Some("safe://other/*")).unwrap_err(), ErrorKind::Denied);
     assert_eq!(unwrap(Some("safe://team/*")).unwrap().as_slice(), OPTS_DATA);
+}
+
+#[test]
+fn a_context_that_nobody_would_bind_opens_no_key() {
+    let wrap =
+        |service: &Safe| wait(provider(Config::default(), service).wrap(OPTS_DATA, &["safe://team/images?context_stage=production"]));
+    let service = Safe::default();
+    let error = wrap(&service).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let reason = "safe://team/images?context_stage=production: keys of the service `safe` don't bind an encryption context";
+    assert!(error.line().starts_with(reason), "{}", error.line());
+    assert!(service.compartments.lock().unwrap().is_empty());
+    wrap(&Safe { binds_context: true, ..service }).unwrap();
+}
+
+/// Takes nothing down.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn name(&self) -> &str {
+        "nowhere"
+    }
+
+    fn take(&self, _: &str, _: Instant) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_sink_beside_an_audit_log_of_the_program_is_an_error() {
+    let builder = || {
+        let builder = KeyProvider::builder(Config::default()).environment(Environment::of([("HOME", "/nonexistent")]));
+        builder.audit(Arc::new(Audit::new(Settings::default()))).audit_sink(Arc::new(Nowhere))
+    };
+    for error in [builder().build().unwrap_err(), builder().build_host().unwrap_err()] {
+        assert!(matches!(error, Error::Configuration { .. }) && error.line().contains("`audit::Settings::sinks`"), "{}", error.line());
+    }
+}
+
+#[test]
+fn what_is_shown_of_a_provider_holds_no_setting() {
+    let config = Config { options: [("a".into(), "secret".into())].into(), ..Config::default() };
+    let builder = KeyProvider::builder(config).environment(Environment::of([("TOKEN", "secret")]));
+    let shown = format!("{builder:?} {:?}", Audit::new(Settings::default()));
+    let shown = format!("{shown} {:?}", builder.build().unwrap());
+    assert!(["Builder", "Audit", "KeyProvider"].iter().all(|name| shown.contains(name)) && !shown.contains("secret"), "{shown}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
 use ocicrypt_kms::audit::Sink;
-use ocicrypt_kms::embedding::{Begun, GuestError, GuestPre, Host, KmsCtx, KmsCtxView, KmsView, add_random_to_linker, add_to_linker};
+use ocicrypt_kms::embedding::{Begun, GuestError, GuestPre, Host, KmsCtx, KmsCtxView, KmsView, add_random_to_linker, add_to_linker, late};
 use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
 use ocicrypt_kms::sandbox::BUILT_IN;
 use ocicrypt_kms::{Builder, Call, Config, Digest, Environment, Error, ErrorKind, KeyProvider};
@@ -90,7 +90,8 @@ impl Program {
     fn hostile(trick: &str) -> Self {
         static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
         let component = COMPONENT.get_or_init(|| guest::component("hostile"));
-        let options = [("trick".to_owned(), trick.to_owned()), ("key".to_owned(), "local://a".to_owned())].into();
+        let options = [("trick", trick), ("key", "local://a"), ("tell", "by error")];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let pinned = |builder: Builder| builder.component(component.clone(), Some(Digest::of(component)));
         Self::new(component, |config| Config { options, ..config }, pinned)
     }
@@ -195,9 +196,54 @@ fn a_guests_word_about_a_denial_is_not_believed() {
 fn a_guest_that_stops_is_told_from_one_that_its_host_stopped() {
     let line = Program::hostile("panic").exchange(&wrapping(&["local://a"])).unwrap_err().line();
     assert!(line.contains("it stopped: wasm trap: wasm `unreachable`"), "{line}");
-    let late = |_| Err(Error::Unavailable { key: "the exchange".into(), reason: "too late".into() }.into());
-    let error = Program::with_built_in().exchange_and(&wrapping(&["local://a"]), late).unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Unavailable, "the exchange: too late"));
+    let error = Program::with_built_in().exchange_and(&wrapping(&["local://a"]), |_| Err(late())).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Unavailable, "the exchange: it was not done before its deadline"));
+}
+
+#[test]
+fn what_a_program_stops_a_guest_for_is_not_called_a_defect_of_the_component() {
+    let program = Program::with_built_in();
+    let reasons: [fn() -> wasmtime::Error; 2] = [|| wasmtime::Error::msg("the database is away"), || wasmtime::Trap::Interrupt.into()];
+    for reason in reasons {
+        let line = program.exchange_and(&wrapping(&["local://a"]), |_| Err(reason())).unwrap_err().line();
+        assert!(line.contains("stopped: ") && line.contains("raise its limits") && !line.contains("defect"), "{line}");
+    }
+    let line = Program { memory: 1, ..program }.exchange(&wrapping(&["local://a"])).unwrap_err().line();
+    assert!(line.contains("memory") && line.contains("raise its limits") && !line.contains("defect"), "{line}");
+}
+
+#[test]
+fn an_exchange_whose_deadline_has_passed_does_not_begin() {
+    let program = Program::with_built_in();
+    let call = Call { deadline: Some(Instant::now()), ..Call::default() };
+    let error = program.runtime.block_on(program.host.begin(&wrapping(&["local://a"]), call)).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Unavailable, "the exchange: it was not done before its deadline"));
+    assert_eq!(program.records(), ["exchange - unavailable"]);
+}
+
+#[test]
+fn an_answer_for_which_no_key_was_used_does_not_leave() {
+    let program = Program::with_built_in();
+    let annotation = annotation_of(&program.exchange(&wrapping(&["local://a"])).unwrap());
+    let conclude = |message: &[u8], answer: &[u8]| {
+        let begun = program.begin(message).unwrap();
+        program.runtime.block_on(begun.ctx.conclude(Ok(Ok(answer.to_vec())))).unwrap_err().line()
+    };
+    for line in [
+        conclude(&wrapping(&["local://a"]), br#"{"keywrapresults":{"annotation":"bWFkZSB1cA=="}}"#),
+        conclude(&unwrapping(&["local://a"], &annotation), br#"{"keyunwrapresults":{"optsdata":"eyJzeW1rZXkiOiJBQUFBIn0="}}"#),
+    ] {
+        assert!(line.contains("it answered without having used a key"), "{line}");
+    }
+}
+
+#[test]
+fn what_is_shown_of_a_host_holds_no_setting_of_the_component() {
+    let program = Program::new(BUILT_IN, |config| Config { options: [("a".into(), "secret".into())].into(), ..config }, |builder| builder);
+    let begun = program.begin(&wrapping(&["local://a"])).unwrap();
+    let shown = format!("{:?} {begun:?} {:?}", program.host, begun.ctx);
+    assert!(shown.contains("Host") && shown.contains("Begun") && shown.contains("KmsCtx"), "{shown}");
+    assert!(!shown.contains("secret") && !shown.contains("bdhUK2c778nW"), "{shown}");
 }
 
 #[test]
@@ -234,13 +280,12 @@ fn a_key_of_another_exchange_is_no_key_even_in_an_instance_that_lives_on() {
     let told = program.runtime.block_on(async {
         let instance = program.guest.instantiate_async(&mut store).await.unwrap();
         let provider = instance.ocicrypt_keyprovider_provider();
-        provider.call_exchange(&mut store, &settings, &message).await.unwrap().unwrap();
+        provider.call_exchange(&mut store, &settings, &message).await.unwrap().unwrap_err();
         let first = std::mem::replace(&mut store.data_mut().kms, second.ctx);
         drop(first);
         let returned = provider.call_exchange(&mut store, &settings, &message).await;
-        store.into_data().kms.conclude(returned).await.unwrap()
+        store.into_data().kms.conclude(returned).await.unwrap_err().to_string()
     });
-    let told = String::from_utf8(annotation_of(&told)).unwrap();
     assert!(told.contains("Denied") && told.contains("it was lent in another exchange"), "{told}");
     assert!(program.records().contains(&"open - denied".to_owned()), "{:?}", program.records());
 }

@@ -225,7 +225,7 @@ impl Book {
     /// What the host itself says of a failed exchange: once a component ran, only of those failures that it has no words for.
     fn own_words(&self, error: &Error) -> Option<String> {
         let before_it_ran = self.common.operation.is_none();
-        let of_the_host = matches!(error, Error::Component { .. } | Error::Audit { .. } | Error::Internal { .. });
+        let of_the_host = matches!(error, Error::Component { .. } | Error::Stopped { .. } | Error::Audit { .. } | Error::Internal { .. });
         (before_it_ran || of_the_host).then(|| printable(&error.line(), MAX_ERROR))
     }
 

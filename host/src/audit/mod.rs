@@ -13,6 +13,7 @@ mod sink;
 mod verify;
 mod writer;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -62,6 +63,12 @@ pub struct Checkpoints {
     pub file: PathBuf,
     /// After how many records the next signature is made.
     pub every: u64,
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl Audit {

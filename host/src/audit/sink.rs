@@ -46,7 +46,7 @@ const PRIORITY: u32 = 13 * 8 + 6;
 /// let (sender, records) = channel();
 /// let provider = KeyProvider::builder(Config::default()).audit_sink(Arc::new(Queue(sender))).build()?;
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-/// provider.wrap(br#"{"symkey":"a"}"#, &["local://no-such-key"]).await.unwrap_err();
+/// provider.wrap(br#"{"symkey":"AAAA"}"#, &["local://no-such-key"]).await.unwrap_err();
 /// # });
 /// assert!(records.recv()?.contains(r#""key":"local://no-such-key""#));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -55,7 +55,8 @@ pub trait Sink: Send + Sync {
     /// Its name, for errors.
     fn name(&self) -> &str;
 
-    /// Takes one record, or one checkpoint: a line of JSON without its end. Called by one thread at a time, in the order of the chain;
+    /// Takes one record, which [`record::read`](crate::audit::record::read) reads, or one checkpoint ([`Checkpoint`](crate::audit::Checkpoint)):
+    /// a line of JSON without its end. Called by one thread at a time, in the order of the chain;
     /// it should not wait longer than until the deadline.
     ///
     /// # Errors

@@ -26,11 +26,17 @@ pub struct Config {
     pub provider: Option<String>,
     /// Key URIs to wrap for when a message names none.
     pub default_recipients: Vec<String>,
-    /// Which keys an image may choose by itself: key URIs, or prefixes of canonical ones that end with `/*`.
+    /// Which keys an image may choose by itself: key URIs, or prefixes of canonical ones that end with `/*`, of services that
+    /// [`Builder::service`](crate::Builder::service) adds, too.
+    ///
+    /// It restricts unwraps for which the caller names no key, so that the annotation does. Keys that the caller,
+    /// [`Builder::key`](crate::Builder::key) or `default_recipients` name are lent without it, unless the provider is
+    /// [for clients](crate::Builder::for_clients): then no others are lent, whoever names them. `None`: an image may choose any `local://`
+    /// and any `gcpkms://` key, and of other services none. An empty list: none at all.
     pub keys: Option<Vec<String>>,
     /// The policy's file, in place of `keys`: then every key, whoever names it, needs a rule that permits it.
     pub policy: Option<PathBuf>,
-    /// The folder of JWK sets.
+    /// The folder of JWK sets; `OCICRYPT_KMS_KEYSTORE` comes before it.
     pub keystore: Option<PathBuf>,
     /// How long one exchange may take, KMS calls and retries included; 1 to 300.
     pub deadline_seconds: u16,
@@ -230,8 +236,8 @@ impl Config {
     }
 }
 
-/// The process's environment variables, or a test's.
-#[derive(Clone, Debug, Default)]
+/// Environment variables: the process's, or others.
+#[derive(Clone, Debug)]
 pub struct Environment(Option<BTreeMap<OsString, OsString>>);
 
 impl Environment {
@@ -239,6 +245,14 @@ impl Environment {
     #[must_use]
     pub fn process() -> Self {
         Self(None)
+    }
+
+    /// No variables: settings come from the configuration alone.
+    ///
+    /// What the libraries of a service look up by themselves they still do: proxies, the system's certificates, profiles of AWS.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Some(BTreeMap::new()))
     }
 
     /// These variables and no others.
@@ -338,6 +352,11 @@ mod tests {
         for seconds in ["0", "301"] {
             assert!(Config::parse(&format!("deadline-seconds = {seconds}")).unwrap_err().contains("1 to 300"));
         }
+    }
+
+    #[test]
+    fn an_empty_environment_has_none_of_the_processes_variables() {
+        assert!(Environment::process().get("PATH").is_some() && Environment::empty().get("PATH").is_none());
     }
 
     #[test]

@@ -118,6 +118,10 @@ impl SymmetricKey {
 
 #[async_trait]
 impl Cipher for SymmetricKey {
+    fn binds_context(&self) -> bool {
+        true
+    }
+
     async fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         if plaintext.len() > MAX_PLAINTEXT {
             let reason = format!("AWS KMS encrypts at most {MAX_PLAINTEXT} bytes, and the layer's opts data has {}", plaintext.len());

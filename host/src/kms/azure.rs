@@ -179,7 +179,7 @@ mod tests {
     const VERSION: &str = "0123456789abcdef0123456789abcdef";
 
     fn key(endpoint: Option<&str>, uri: &str) -> Box<dyn KeyWrap> {
-        let azure = Azure::new(Arc::default(), &Environment::default(), endpoint);
+        let azure = Azure::new(Arc::default(), &Environment::empty(), endpoint);
         let uri = KeyUri::parse(uri, &Addresses::default()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         match runtime.block_on(azure.open(&uri, Operation::Wrap, Instant::now())).unwrap() {
@@ -195,7 +195,7 @@ mod tests {
         WrappingKey {
             http: Arc::default(),
             base: Url::parse(&base).unwrap(),
-            credentials: Arc::new(Credentials::new(Arc::default(), Environment::default())),
+            credentials: Arc::new(Credentials::new(Arc::default(), Environment::empty())),
             uri: uri.canonical().to_owned(),
             name: name.clone(),
             algorithm: "RSA-OAEP-256",

@@ -2,8 +2,7 @@
 //!
 //! A service is given a [`KeyUri`] that policy has allowed, and opens the key it names for one exchange. What a key can do is in
 //! its type: a [`Cipher`] makes the service's own authenticated ciphertext of the opts data, a [`KeyWrap`] wraps the
-//! content-encryption key of a JWE. Adding a service is one more file here, one more line in [`Services`], one fixture in the
-//! conformance table and one page of docs.
+//! content-encryption key of a JWE. A program adds a service of its own by [`Builder::service`](crate::Builder::service).
 
 #[cfg(feature = "http")]
 mod answer;
@@ -45,8 +44,107 @@ pub const MAX_PLAINTEXT: usize = 64 << 10;
 pub const MAX_CIPHERTEXT: usize = 128 << 10;
 
 /// A key that encrypts and decrypts inside its service (`wrapping` is `kms`).
+///
+/// A URI's [encryption context](KeyUri::context) is authenticated by the cipher or by nobody: for a [`KeyWrap`] the component does it, for a
+/// `Cipher` nobody else checks it. So a URI with context is refused unless the cipher says that it [binds it](Cipher::binds_context).
+///
+/// A service of one's own that encrypts by itself, under a scheme of its own:
+///
+/// ```
+/// # #[cfg(feature = "local")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::collections::BTreeMap;
+/// use std::sync::Arc;
+/// use std::time::Instant;
+///
+/// use async_trait::async_trait;
+/// use ocicrypt_kms::key_uri::{Key, KeyUri, OtherService, Service};
+/// use ocicrypt_kms::kms::{Cipher, KeyService, OpenKey};
+/// use ocicrypt_kms::protocol::Operation;
+/// use ocicrypt_kms::{Config, Environment, Error, KeyProvider};
+/// use zeroize::Zeroizing;
+///
+/// # /// Stands for what a real service does.
+/// # mod hsm {
+/// #     use std::collections::BTreeMap;
+/// #     use std::sync::Mutex;
+/// #     type Stored = (String, BTreeMap<String, String>, Vec<u8>);
+/// #     static STORED: Mutex<Vec<Stored>> = Mutex::new(Vec::new());
+/// #     pub async fn encrypt(key: &str, data: &BTreeMap<String, String>, plaintext: &[u8]) -> Result<Vec<u8>, String> {
+/// #         let mut stored = STORED.lock().unwrap();
+/// #         stored.push((key.into(), data.clone(), plaintext.into()));
+/// #         Ok(vec![stored.len() as u8 - 1])
+/// #     }
+/// #     pub async fn decrypt(key: &str, data: &BTreeMap<String, String>, ciphertext: &[u8]) -> Result<Vec<u8>, String> {
+/// #         let stored = STORED.lock().unwrap();
+/// #         let found = ciphertext.first().and_then(|index| stored.get(usize::from(*index)));
+/// #         let found = found.filter(|(name, context, _)| name == key && context == data);
+/// #         found.map(|(_, _, plaintext)| plaintext.clone()).ok_or_else(|| "it does not verify".into())
+/// #     }
+/// # }
+/// /// Keys such as `my-hsm://slot-1/team`.
+/// struct Hsm;
+///
+/// #[async_trait]
+/// impl KeyService for Hsm {
+///     async fn open(&self, uri: &KeyUri, _: Operation, _: Instant) -> Result<OpenKey, Error> {
+///         let Key::Other(key) = uri.key() else { unreachable!("only keys of its own scheme are opened here") };
+///         Ok(OpenKey::Cipher(Box::new(HsmKey { name: key.segments.join("/"), uri: uri.clone() })))
+///     }
+/// }
+///
+/// struct HsmKey {
+///     name: String,
+///     uri: KeyUri,
+/// }
+///
+/// impl HsmKey {
+///     /// Additional authenticated data: what was encrypted with one context decrypts with no other.
+///     fn context(&self) -> &BTreeMap<String, String> {
+///         self.uri.context()
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl Cipher for HsmKey {
+///     fn binds_context(&self) -> bool {
+///         true
+///     }
+///
+///     async fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+///         let unavailable = |reason| Error::Unavailable { key: self.uri.to_string(), reason };
+///         hsm::encrypt(&self.name, self.context(), plaintext).await.map_err(unavailable)
+///     }
+///
+///     async fn decrypt(&self, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+///         let corrupt = |reason| Error::Corrupt { key: self.uri.to_string(), reason };
+///         hsm::decrypt(&self.name, self.context(), ciphertext).await.map(Zeroizing::new).map_err(corrupt)
+///     }
+/// }
+///
+/// let service = Service::Other(OtherService::new("my-hsm")?);
+/// let builder = KeyProvider::builder(Config::default()).environment(Environment::empty());
+/// let provider = builder.service(service, Arc::new(Hsm)).build()?;
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// let opts_data = br#"{"symkey":"bdhUK2c778nWUudQgCwFW9gxjaZSsSyk7bH6vWJY7Zk="}"#;
+/// let key = "my-hsm://slot-1/team?context_stage=production";
+/// let annotation = provider.wrap(opts_data, &[key]).await?;
+/// assert_eq!(provider.unwrap(&annotation, &[key]).await?.as_slice(), opts_data);
+/// # let other = String::from_utf8(annotation)?.replace("production", "test");
+/// # provider.unwrap(other.as_bytes(), &["my-hsm://slot-1/team"]).await.unwrap_err();
+/// # Ok(())
+/// # })
+/// # }
+/// # #[cfg(not(feature = "local"))]
+/// # fn main() {}
+/// ```
 #[async_trait]
 pub trait Cipher: Send + Sync {
+    /// Whether it authenticates the encryption context of the URI that it was opened for, as additional data of each ciphertext. If not, no
+    /// URI that has one opens.
+    fn binds_context(&self) -> bool {
+        false
+    }
     /// Encrypts opts data.
     async fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, Error>;
     /// Decrypts what [`Cipher::encrypt`] answered.
@@ -191,9 +289,22 @@ impl OpenKey {
 pub trait KeyService: Send + Sync {
     /// Opens a key of this service. Nothing that needs the network happens before a key's first use, and nothing after `deadline`.
     ///
+    /// A [`Cipher`] authenticates `uri.context()`, or says that it doesn't; for a [`KeyWrap`] the component does it.
+    ///
     /// # Errors
     /// If the service can't hold such a key, or needs something that isn't there (a file, a setting).
     async fn open(&self, uri: &KeyUri, operation: Operation, deadline: Instant) -> Result<OpenKey, Error>;
+}
+
+/// A key whose encryption context is bound: by its cipher, or by the component.
+fn bound(uri: &KeyUri, key: OpenKey) -> Result<OpenKey, Error> {
+    match &key {
+        OpenKey::Cipher(cipher) if !uri.context().is_empty() && !cipher.binds_context() => Err(Error::InvalidInput {
+            reason: format!("{uri}: keys of the service `{}` don't bind an encryption context", uri.service()),
+            hint: "leave context_… out of the URI, or name a key of a service that does".into(),
+        }),
+        _ => Ok(key),
+    }
 }
 
 /// The services of a host.
@@ -222,10 +333,10 @@ impl Services {
     /// Opens a key with its service.
     ///
     /// # Errors
-    /// Those of the service, or that it isn't there.
+    /// Those of the service, or that it isn't there, or that nobody would bind the URI's encryption context.
     pub async fn open(&self, uri: &KeyUri, operation: Operation, deadline: Instant) -> Result<OpenKey, Error> {
         match self.0.get(&uri.service()) {
-            Some(service) => service.open(uri, operation, deadline).await,
+            Some(service) => bound(uri, service.open(uri, operation, deadline).await?),
             None if uri.service() == Service::HttpKms => Err(Error::InvalidInput {
                 reason: format!("{uri}: this component does not know how to use keys behind an endpoint"),
                 hint: "run one that does, for the service behind this endpoint: --component FILE; see docs/components.md".into(),

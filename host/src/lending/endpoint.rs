@@ -72,6 +72,7 @@ impl Lending {
         lent.succeeded += u32::from(outcome.is_ok());
         count::key_use(self.exchange.operation, lent.uri.service(), self.use_began, &outcome);
         let outcome = self.ledger.used(outcome, request_id::take()).await;
+        self.used |= outcome.is_ok();
         self.record("request", lent.uri.canonical().to_owned(), outcome)
     }
 

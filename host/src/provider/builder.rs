@@ -1,5 +1,6 @@
 //! How a provider is put together.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,6 +35,12 @@ pub struct Builder {
     sandbox: Option<Arc<Sandbox>>,
     component: Option<Vec<u8>>,
     for_clients: bool,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("name", &self.name).field("for_clients", &self.for_clients).finish_non_exhaustive()
+    }
 }
 
 /// What a component is chosen by, and keys are lent by.
@@ -92,7 +99,7 @@ impl Builder {
         self
     }
 
-    /// Lends only the configured `keys` (or the one of [`Builder::key`]), whoever names them: for callers that are others than whoever runs
+    /// Lends only the configured [`keys`](Config::keys) (or the one of [`Builder::key`]), whoever names them: for callers that are others than whoever runs
     /// this process. Without any, and without a policy, [`Builder::build`] fails.
     #[must_use]
     pub fn for_clients(mut self) -> Self {
@@ -100,7 +107,8 @@ impl Builder {
         self
     }
 
-    /// The environment to read settings from, in place of the process's.
+    /// The environment to read settings from, in place of the process's: its variables come before the configuration (`docs/configuration.md`
+    /// lists them). With [`Environment::empty`] the configuration alone counts.
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = environment;
@@ -142,7 +150,8 @@ impl Builder {
         self
     }
 
-    /// One more that gets each record, besides what the configuration (not [`Builder::audit`]) names.
+    /// One more that gets each record, besides what the configuration names. Who gives an audit log of its own ([`Builder::audit`]) names
+    /// sinks in [`audit::Settings::sinks`](crate::audit::Settings::sinks): both together are an error of [`Builder::build`].
     #[must_use]
     pub fn audit_sink(mut self, sink: Arc<dyn Sink>) -> Self {
         self.sinks.push(sink);
@@ -226,6 +235,10 @@ impl Builder {
         let recipients = self.config.default_recipients.iter().map(|uri| parse("default-recipients", uri));
         let default_recipients = recipients.collect::<Result<Vec<_>, _>>()?;
         let audit = match self.audit {
+            Some(_) if !self.sinks.is_empty() => {
+                let reason = "it has no effect beside `audit`; put the sink into `audit::Settings::sinks`";
+                return Err(wrong("audit_sink", reason.into()));
+            }
             Some(audit) => Some(audit),
             None => Audit::of(&self.config.audit, self.for_clients, self.sinks)?.map(Arc::new),
         };

@@ -3,6 +3,7 @@
 mod builder;
 mod last;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,12 @@ pub struct KeyProvider {
     host: Host,
 }
 
+impl fmt::Debug for KeyProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyProvider").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
 impl KeyProvider {
     /// A provider with this configuration.
     #[must_use]
@@ -45,6 +52,9 @@ impl KeyProvider {
 
     /// Wraps opts data, the key of an image layer as container tools spell it (a JSON object with a `symkey`), for these keys; without any, for
     /// the configured default recipients. Answers the decoded annotation: in base64, it stands in the manifest.
+    ///
+    /// Opts data is a JSON object in which `symkey` stands once and is a string with something in it (base64 of the layer's key); other
+    /// members may stand beside it. Nothing else is ever given out by an unwrap, so wrap nothing else.
     ///
     /// # Errors
     /// Those of [`KeyProvider::exchange`].

@@ -189,10 +189,10 @@ impl Sandbox {
         match tokio::time::timeout_at(deadline.into(), run).await {
             Ok(Ok(returned)) => Ok(returned),
             Ok(Err(error)) if matches!(error.downcast_ref(), Some(wasmtime::Trap::Interrupt)) => {
-                Err(Error::Component { reason: format!("it ran for more than {} ms", self.limits.time().as_millis()) })
+                Err(Error::Stopped { reason: format!("it ran for more than {} ms", self.limits.time().as_millis()) })
             }
             Ok(Err(error)) => Err(embedding::stopped(&error)),
-            Err(_) => Err(Error::Unavailable { key: "the exchange".into(), reason: "it was not done before its deadline".into() }),
+            Err(_) => Err(embedding::stopped(&embedding::late())),
         }
     }
 }

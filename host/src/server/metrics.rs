@@ -19,7 +19,7 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// Begins to count. Once per process: it takes the place of the [`metrics`] facade's recorder.
+    /// Begins to count. Once per process: it takes the place of the [`metrics`](https://docs.rs/metrics) facade's recorder.
     ///
     /// # Errors
     /// If another recorder is installed.

@@ -107,15 +107,13 @@ impl Stage {
 
     /// What a component is told in an exchange that wraps for [`KEY`].
     pub fn wrap(&self, asks: Asks<'_>) -> Result<String, Error> {
-        let answer = self.exchange(asks, "wrap", &keywrap(&[("kmscrypt", &[KEY])], OPTS_DATA))?;
-        Ok(String::from_utf8(annotation_of(&answer)).unwrap())
+        told(self.exchange(asks, "wrap", &keywrap(&[("kmscrypt", &[KEY])], OPTS_DATA)), annotation_of)
     }
 
     /// The same in one that unwraps, and names the key, or leaves that to the annotation.
     pub fn unwrap(&self, named: &[&str], asks: Asks<'_>) -> Result<String, Error> {
         let annotation = format!(r#"{{"key_url":"{KEY}"}}"#);
-        let answer = self.exchange(asks, "unwrap", &keyunwrap(&[("kmscrypt", named)], annotation.as_bytes()))?;
-        Ok(String::from_utf8(opts_data_of(&answer)).unwrap())
+        told(self.exchange(asks, "unwrap", &keyunwrap(&[("kmscrypt", named)], annotation.as_bytes())), opts_data_of)
     }
 
     fn exchange(&self, asks: Asks<'_>, usage: &str, message: &[u8]) -> Result<Vec<u8>, Error> {
@@ -144,6 +142,15 @@ impl Stage {
         let records = self.records();
         assert_eq!(records.len(), 1, "{records:?}");
         records.into_iter().next().unwrap()
+    }
+}
+
+/// What a component says it was told: by an answer, or by an error if no request succeeded.
+fn told(answer: Result<Vec<u8>, Error>, said: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<String, Error> {
+    match answer {
+        Ok(answer) => Ok(String::from_utf8(said(&answer)).unwrap()),
+        Err(Error::NoMatchingKey { reason, .. }) => Ok(reason),
+        Err(error) => Err(error),
     }
 }
 

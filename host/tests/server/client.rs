@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
@@ -23,12 +22,7 @@ pub fn runtime() -> tokio::runtime::Runtime {
 
 /// A connection to a Unix socket.
 pub async fn connect(socket: &Path) -> Result<Channel, tonic::transport::Error> {
-    let socket = socket.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let socket = socket.clone();
-        async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
-    });
-    Endpoint::from_static("http://localhost").connect_with_connector(connector).await
+    Endpoint::from_shared(format!("unix://{}", socket.display()))?.connect().await
 }
 
 /// One call of `WrapKey` or `UnWrapKey`.

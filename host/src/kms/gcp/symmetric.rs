@@ -64,6 +64,10 @@ impl SymmetricKey {
 
 #[async_trait]
 impl Cipher for SymmetricKey {
+    fn binds_context(&self) -> bool {
+        true
+    }
+
     async fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let remote = &self.remote;
         let encoded = Zeroizing::new(bytes::encode(plaintext));

@@ -98,6 +98,10 @@ impl AeadKey {
 
 #[async_trait]
 impl Cipher for AeadKey {
+    fn binds_context(&self) -> bool {
+        true
+    }
+
     async fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let (text, ciphertext) = self.transit.encrypt(plaintext, self.associated_data.as_deref()).await?;
         ciphertext.check_aead(&self.transit.uri, plaintext)?;

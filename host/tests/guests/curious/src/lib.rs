@@ -1,4 +1,4 @@
-//! A component that has WASI and looks for what it could reach by it. The option `look` says where; what it finds becomes the answer of the
+//! A component that has WASI and looks for what it could reach by it. The option `look` says where; what it finds becomes the error of the
 //! exchange, so that tests can read it.
 
 wit_bindgen::generate!({ path: ["../../../../wit", "wit"], world: "test:curious/curious", generate_all });
@@ -20,8 +20,7 @@ struct Curious;
 impl Guest for Curious {
     fn exchange(settings: Settings, _: Vec<u8>) -> Result<Vec<u8>, Error> {
         let found = settings.options.iter().find(|(name, _)| name == "look").map(|(_, place)| look(place)).unwrap_or_default();
-        let numbers = found.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(",");
-        Ok(format!(r#"{{"keywrapresults":{{"annotation":[{numbers}]}}}}"#).into_bytes())
+        Err(Error::NoMatchingKey(found))
     }
 
     fn inspect(_: Vec<u8>) -> Result<Vec<PacketInfo>, Error> {

@@ -1,4 +1,5 @@
-//! A component that asks endpoints of the host for whatever a test says. What it is told becomes the answer of the exchange.
+//! A component that asks endpoints of the host for whatever a test says. What it is told becomes the answer of the exchange, or an error of
+//! it if no request succeeded: there is no answer then.
 //!
 //! The option `open` is a key URI, `usage` what for (`wrap`, `unwrap`). The option `send` has the requests: a line each of method, path and, after
 //! `|`, headers as `name: value`, in which `\r` and `\n` stand for line ends. `body` is how many bytes each has; `report` an error to end with.
@@ -23,6 +24,7 @@ impl Guest for Hostile {
         let unwraps = message.windows(11).any(|window| window == b"\"keyunwrap\"");
         let usage = if option("usage") == "unwrap" { Usage::Unwrap } else { Usage::Wrap };
         let mut said = format!("kept {}\n", KEPT.lock().unwrap().len());
+        let mut succeeded = false;
         if option("other-interface") == "yes" {
             said += &format!("{:?}\n", Key::open(&option("open"), usage).err());
         }
@@ -31,7 +33,11 @@ impl Guest for Hostile {
             Ok(endpoint) => {
                 said += &format!("{:?}\n", endpoint.info());
                 let body = vec![b'x'; option("body").parse().unwrap_or(0)];
-                option("send").lines().for_each(|line| said += &format!("{}\n", send(&endpoint, line, &body)));
+                for line in option("send").lines() {
+                    let told = send(&endpoint, line, &body);
+                    succeeded |= told.is_ok();
+                    said += &format!("{}\n", told.unwrap_or_else(|error| format!("{error:?}")));
+                }
                 KEPT.lock().unwrap().push(endpoint);
             }
         }
@@ -40,7 +46,12 @@ impl Guest for Hostile {
             "kms" => Err(Error::Kms(KmsFailure { status: 200, code: "OK".into(), message: "all is well".into() })),
             "unavailable" => Err(Error::Unavailable("come back tomorrow".into())),
             "corrupt" => Err(Error::Corrupt("who knows".into())),
-            _ => Ok(answer(unwraps, &said)),
+            _ if succeeded => Ok(answer(unwraps, &said)),
+            _ => {
+                let mut lines: Vec<_> = said.lines().collect();
+                lines.dedup();
+                Err(Error::NoMatchingKey(lines.join(" ")))
+            }
         }
     }
 
@@ -50,16 +61,14 @@ impl Guest for Hostile {
 }
 
 /// What comes of one request.
-fn send(endpoint: &Endpoint, line: &str, body: &[u8]) -> String {
+fn send(endpoint: &Endpoint, line: &str, body: &[u8]) -> Result<String, Error> {
     let mut parts = line.split('|');
     let (method, path) = parts.next().and_then(|first| first.split_once(' ')).unwrap_or_default();
     let header =
         |header: &str| header.replace("\\r", "\r").replace("\\n", "\n").split_once(": ").map(|(name, value)| (name.into(), value.into()));
     let headers = parts.filter_map(header).collect();
-    match endpoint.send(&Request { method: method.into(), path: path.into(), headers, body: body.to_vec() }) {
-        Ok(response) => format!("{} {:?} {}", response.status, response.headers, String::from_utf8_lossy(&response.body)),
-        Err(error) => format!("{error:?}"),
-    }
+    let response = endpoint.send(&Request { method: method.into(), path: path.into(), headers, body: body.to_vec() })?;
+    Ok(format!("{} {:?} {}", response.status, response.headers, String::from_utf8_lossy(&response.body)))
 }
 
 /// `said` as an annotation, or as opts data with a `symkey`.

@@ -1,5 +1,5 @@
 //! A component that tries to break the host's rules. The option `trick` says how; what the host answered to it becomes the answer of the
-//! exchange, so that tests can read it.
+//! exchange, so that tests can read it; with the option `tell` set to `by error`, an error, which leaves also where no key was used.
 
 use std::sync::Mutex;
 
@@ -21,7 +21,11 @@ impl Guest for Hostile {
         let option = |name: &str| settings.options.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default();
         let unwrap = message.windows(11).any(|window| window == b"\"keyunwrap\"");
         let usage = if unwrap { Usage::Unwrap } else { Usage::Wrap };
-        trick(&option("trick"), &option("key"), usage, &message).map(|said| answer(unwrap, &said))
+        let said = trick(&option("trick"), &option("key"), usage, &message)?;
+        match option("tell") == "by error" && !said.starts_with(b"!") && !said.starts_with(b"=") {
+            true => Err(Error::NoMatchingKey(String::from_utf8_lossy(&said).into_owned())),
+            false => Ok(answer(unwrap, &said)),
+        }
     }
 
     fn inspect(_: Vec<u8>) -> Result<Vec<PacketInfo>, Error> {
@@ -200,19 +204,24 @@ fn trick(trick: &str, key: &str, usage: Usage, message: &[u8]) -> Result<Vec<u8>
             }
         }
         "recursion" => format!("{}", recurse(0)),
-        "giant answer" => return Ok(vec![b'x'; 8 << 20]),
+        "giant answer" => return Ok([b"!".to_vec(), answer(false, &vec![b'x'; 8 << 20])].concat()),
         "much randomness" => format!("{}", get_random_bytes(1 << 30).len()),
         "no opts data" => return Ok(b"=the plaintext of another ciphertext".to_vec()),
-        "empty answer" => return Ok(Vec::new()),
+        "empty answer" => return Ok([b"!".to_vec(), answer(false, b"")].concat()),
+        "answer without a key" => return Ok([b"!".to_vec(), answer(usage == Usage::Unwrap, b"made up")].concat()),
         "panic" => panic!("on purpose"),
         unknown => format!("no trick is called {unknown}"),
     };
     Ok(said.into_bytes())
 }
 
-/// What the host answers to each of these key URIs, a line each.
+/// The cases of what the host answers to each of these key URIs.
 fn refusals(uris: &[&str], usage: Usage) -> String {
-    uris.iter().map(|uri| format!("{:?}\n", Key::open(uri, usage).err())).collect()
+    let case = |uri: &&str| match Key::open(uri, usage) {
+        Ok(_) => "opened".to_owned(),
+        Err(error) => format!("{error:?}").split('(').next().unwrap_or_default().to_owned(),
+    };
+    uris.iter().map(case).collect::<Vec<_>>().join(" ")
 }
 
 /// Sixteen bytes that stand nowhere in the component itself.
