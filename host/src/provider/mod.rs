@@ -54,7 +54,7 @@ impl KeyProvider {
     /// the configured default recipients. Answers the decoded annotation: in base64, it stands in the manifest.
     ///
     /// Opts data is a JSON object in which `symkey` stands once and is a string with something in it (base64 of the layer's key); other
-    /// members may stand beside it. Nothing else is ever given out by an unwrap, so wrap nothing else.
+    /// members may stand beside it. Nothing else is wrapped, since an unwrap gives out nothing else.
     ///
     /// # Errors
     /// Those of [`KeyProvider::exchange`].
