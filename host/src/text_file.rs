@@ -12,6 +12,7 @@ use crate::permissions::check_unexposed;
 pub(crate) const MAX_LENGTH: u64 = 1 << 20;
 
 /// Reads a file; `what` is what an error calls it.
+#[cfg(any(feature = "cedar", test))]
 pub(crate) fn read(path: &Path, what: &str) -> Result<String, Error> {
     let file = File::open(path).map_err(|error| unreadable(path, what, &error))?;
     read_whole(file, path, what)
