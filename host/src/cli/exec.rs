@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 #[cfg(feature = "hardening")]
 use ocicrypt_kms::Environment;
+use ocicrypt_kms::Error;
 use ocicrypt_kms::key_uri::Service;
 use ocicrypt_kms::protocol::MAX_MESSAGE;
-use ocicrypt_kms::{Error, LastExchange};
 use zeroize::Zeroizing;
 
 use super::{Options, block_on, print};
@@ -17,23 +17,28 @@ pub(super) fn run(options: Options) -> Result<(), Error> {
     let config = options.config()?;
     let (hardening, logs) = (config.hardening, config.audit.folders());
     let exchange = options.provider_of(config).build()?.last_exchange(&message);
+    let services = exchange.services();
     if hardening {
-        give_up(&exchange, &logs);
+        give_up(&services, &logs);
     }
-    let network = exchange.services().iter().any(|service| *service != Service::Local);
-    let answer = block_on(network, exchange.run())??;
+    let answer = block_on(need_network(&services), exchange.run())??;
     print(&answer)
+}
+
+/// Whether keys of these services are somewhere else.
+pub(super) fn need_network(services: &[Service]) -> bool {
+    services.iter().any(|service| *service != Service::Local)
 }
 
 /// From here on, the process has no rights that its exchange doesn't need.
 #[cfg(feature = "hardening")]
-fn give_up(exchange: &LastExchange, logs: &[PathBuf]) {
+fn give_up(services: &[Service], logs: &[PathBuf]) {
     use super::harden::{Needs, harden};
-    harden(Needs::of(&exchange.services(), &Environment::process()), logs);
+    harden(Needs::of(services, &Environment::process()), logs);
 }
 
 #[cfg(not(feature = "hardening"))]
-fn give_up(_: &LastExchange, _: &[PathBuf]) {}
+fn give_up(_: &[Service], _: &[PathBuf]) {}
 
 fn read_message() -> Result<Zeroizing<Vec<u8>>, Error> {
     let input = std::io::stdin();

@@ -34,7 +34,7 @@ impl Needs {
             // `az`, and `credential_process` of AWS's configuration.
             _ => true,
         };
-        Self { network: services.iter().any(|service| *service != Service::Local), programs: services.iter().any(programs) }
+        Self { network: super::exec::need_network(services), programs: services.iter().any(programs) }
     }
 }
 
