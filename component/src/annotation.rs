@@ -108,12 +108,14 @@ pub fn parse(annotation: &[u8]) -> Result<Vec<Packet>, Error> {
 pub fn write(packets: &[Packet]) -> Vec<u8> {
     let written = |packet: &Packet| {
         let (key_url, wrap_type) = (quote(&packet.key_url), quote(packet.wrap_type.as_str()));
-        format!(r#"{{"key_url":{key_url},"wrapped_key":"{}","wrap_type":{wrap_type}}}"#, bytes::encode(&packet.wrapped_key))
+        ["{\"key_url\":", &key_url, ",\"wrapped_key\":\"", &bytes::encode(&packet.wrapped_key), "\",\"wrap_type\":", &wrap_type, "}"]
+            .concat()
     };
     match packets {
-        [packet] => written(packet).into_bytes(),
-        _ => format!("[{}]", packets.iter().map(written).collect::<Vec<_>>().join(",")).into_bytes(),
+        [packet] => written(packet),
+        _ => ["[", &packets.iter().map(written).collect::<Vec<_>>().join(","), "]"].concat(),
     }
+    .into_bytes()
 }
 
 fn malformed(reason: &str) -> Error {

@@ -33,19 +33,23 @@ pub fn encrypt<H: Host>(host: &H, key: &H::Key, info: &KeyInfo, plaintext: &[u8]
         .encrypt(nonce(iv), Payload { msg: plaintext, aad: header.as_bytes() })
         .map_err(|_| Error::InvalidInput("the opts data is too long".into()))?;
     let (ciphertext, tag) = ciphertext.split_at(plaintext.len());
-    let [encrypted_key, iv, ciphertext, tag] = [&wrapped.encrypted_key, iv, ciphertext, tag].map(|part| BASE64URL.encode(part));
-    Ok(format!("{header}.{encrypted_key}.{iv}.{ciphertext}.{tag}"))
+    let mut compact = header;
+    for part in [&wrapped.encrypted_key, iv, ciphertext, tag] {
+        compact.push('.');
+        BASE64URL.encode_string(part, &mut compact);
+    }
+    Ok(compact)
 }
 
 /// The protected header's text: `alg`, `enc`, the members that the host wants protected, and the URI's context.
 fn header(info: &KeyInfo, wrapped: &WrappedKey) -> String {
-    let mut header = format!(r#"{{"alg":{},"enc":"{ENC}""#, quote(&info.wrapping));
+    let mut header = ["{\"alg\":", &quote(&info.wrapping), ",\"enc\":\"", ENC, "\""].concat();
     for (name, value) in &wrapped.header {
-        header.push_str(&format!(",{}:{value}", quote(name)));
+        header.extend([",", &quote(name), ":", value]);
     }
     if !info.context.is_empty() {
-        let entries: Vec<_> = info.context.iter().map(|(name, value)| format!("{}:{}", quote(name), quote(value))).collect();
-        header.push_str(&format!(r#","context":{{{}}}"#, entries.join(",")));
+        let entries: Vec<_> = info.context.iter().map(|(name, value)| [quote(name), quote(value)].join(":")).collect();
+        header.extend([",\"context\":{", &entries.join(","), "}"]);
     }
     header.push('}');
     header

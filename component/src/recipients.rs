@@ -1,6 +1,6 @@
 //! One exchange: which packets for which keys, in which order.
 
-use ocicrypt_kms_protocol::{Answer, MAX_PACKETS, Message, Operation};
+use ocicrypt_kms_protocol::{Answer, MAX_PACKETS, Message, Operation, Spelling};
 use zeroize::Zeroizing;
 
 use crate::annotation::{self, Packet, WrapType};
@@ -22,12 +22,13 @@ pub fn exchange<H: Host>(host: &H, name: &str, defaults: &[String], message: &[u
         }
         Operation::Unwrap => unwrap(host, &parameters, &message.annotation().map_err(invalid)?)?,
     };
-    Ok(Answer::new(message.operation(), result).write_short())
+    Ok(Answer::new(message.operation(), result).write(Spelling::Base64))
 }
 
 /// Wraps opts data for every recipient, or for none: all keys are borrowed before the first is used.
 fn wrap<H: Host>(host: &H, recipients: &[String], opts_data: &[u8]) -> Result<Vec<u8>, Error> {
-    let recipients = canonical(host, recipients)?;
+    // One can't stand there twice, and its packet says what the host calls it.
+    let recipients = if let [_] = recipients { recipients.to_vec() } else { canonical(host, recipients)? };
     match recipients.len() {
         0 => return Err(Error::InvalidInput("no key to wrap with was named".into())),
         1..=MAX_PACKETS => {}
@@ -92,7 +93,7 @@ fn unwrap_with<H: Host>(host: &H, packet: &Packet) -> Result<Zeroizing<Vec<u8>>,
 
 /// Canonical URIs, each once, in the order given.
 fn canonical<H: Host>(host: &H, uris: &[String]) -> Result<Vec<String>, Error> {
-    let mut canonical = Vec::new();
+    let mut canonical = Vec::with_capacity(uris.len());
     for uri in uris {
         let uri = host.canonical_uri(uri)?;
         if !canonical.contains(&uri) {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ocicrypt_kms_protocol::json::{Object, string};
-use ocicrypt_kms_protocol::{Message, Operation};
+use ocicrypt_kms_protocol::{Message, Operation, Parameter, Spelling};
 use zeroize::Zeroizing;
 
 use crate::digest::Digest;
@@ -27,8 +27,10 @@ pub(crate) struct Exchange {
     pub named: Vec<KeyUri>,
     /// Who named them.
     pub origin: Origin,
-    /// The message for the guest.
-    pub message: Zeroizing<Vec<u8>>,
+    /// The annotation that is to be unwrapped, decoded; empty for a wrap.
+    annotation: Vec<u8>,
+    /// How the client reads the answer's bytes.
+    pub spelling: Spelling,
 }
 
 /// What the configuration says of every message.
@@ -46,33 +48,26 @@ pub(crate) struct Settings<'a> {
 }
 
 impl Exchange {
-    /// Reads a message.
-    pub fn read(message: &[u8], settings: &Settings<'_>) -> Result<Self, Error> {
+    /// Reads a message, and writes it anew for the guest.
+    pub fn read(message: &[u8], settings: &Settings<'_>) -> Result<(Self, Zeroizing<Vec<u8>>), Error> {
         let message = Message::parse(message).map_err(malformed)?;
         let operation = message.operation();
-        let name = match settings.name {
-            Some(name) => name.to_owned(),
-            None => find_name(&message, settings)?,
+        let parameter = match settings.name {
+            Some(name) => message.parameter(name),
+            None => find_parameter(&message, settings)?,
         };
-        let values = match settings.key {
-            Some(_) => Vec::new(),
-            None => message.values(&name).map_err(malformed)?,
-        };
-        let parameters = values.iter().map(|value| KeyUri::parse(value, settings.addresses)).collect::<Result<Vec<_>, _>>()?;
-        let (named, origin) = match (settings.key, operation) {
-            (Some(key), _) => (vec![key.clone()], Origin::Configuration),
-            (None, Operation::Wrap) if parameters.is_empty() => (settings.default_recipients.to_vec(), Origin::Configuration),
-            (None, Operation::Unwrap) if parameters.is_empty() => (parameters, Origin::Annotation),
-            (None, _) => (parameters, Origin::Parameter),
-        };
+        let (named, origin) = named(&parameter, operation, settings)?;
+        let name = parameter.provider().to_owned();
         if operation == Operation::Wrap && named.is_empty() {
             return Err(no_recipients(&name));
         }
-        if operation == Operation::Wrap && !is_opts_data(&message.opts_data().map_err(malformed)?) {
-            return Err(no_opts_data());
-        }
-        let message = message.for_provider(&name, settings.key.map(KeyUri::canonical)).map_err(malformed)?;
-        Ok(Self { operation, name, named, origin, message })
+        let annotation = match operation {
+            Operation::Wrap if !is_opts_data(&message.opts_data().map_err(malformed)?) => return Err(no_opts_data()),
+            Operation::Wrap => Vec::new(),
+            Operation::Unwrap => message.annotation().map_err(malformed)?,
+        };
+        let anew = message.for_provider(&parameter, settings.key.map(KeyUri::canonical)).map_err(malformed)?;
+        Ok((Self { operation, name, named, origin, annotation, spelling: message.spelling() }, anew))
     }
 
     /// Who named `key`, or `None` if nobody did who may.
@@ -92,8 +87,7 @@ impl Exchange {
 
     /// The digest of the annotation that is to be unwrapped.
     pub fn annotation_digest(&self) -> Option<Digest> {
-        let annotation = || Message::parse(&self.message).and_then(|message| message.annotation()).ok();
-        (self.operation == Operation::Unwrap).then(annotation).flatten().map(|annotation| Digest::of(&annotation))
+        (self.operation == Operation::Unwrap).then(|| Digest::of(&self.annotation))
     }
 
     /// The services of all keys that could be opened, each once.
@@ -117,9 +111,7 @@ impl Exchange {
 
     /// Whether the annotation is JSON with a string that is looked for.
     fn annotation_has(&self, is_it: &mut impl FnMut(&str) -> bool) -> bool {
-        let annotation = Message::parse(&self.message).and_then(|message| message.annotation());
-        let json = annotation.ok().and_then(|text| serde_json::from_slice(&text).ok());
-        json.is_some_and(|json| holds(&json, is_it))
+        serde_json::from_slice(&self.annotation).is_ok_and(|json| holds(&json, is_it))
     }
 }
 
@@ -139,20 +131,33 @@ fn holds(json: &serde_json::Value, is_it: &mut impl FnMut(&str) -> bool) -> bool
     }
 }
 
+/// The keys for this exchange, and who named them.
+fn named(parameter: &Parameter<'_>, operation: Operation, settings: &Settings<'_>) -> Result<(Vec<KeyUri>, Origin), Error> {
+    if let Some(key) = settings.key {
+        return Ok((vec![key.clone()], Origin::Configuration));
+    }
+    let values = parameter.values().map_err(malformed)?;
+    let parameters = values.map(|value| KeyUri::parse(value, settings.addresses)).collect::<Result<Vec<_>, _>>()?;
+    Ok(match operation {
+        _ if !parameters.is_empty() => (parameters, Origin::Parameter),
+        Operation::Wrap => (settings.default_recipients.to_vec(), Origin::Configuration),
+        Operation::Unwrap => (parameters, Origin::Annotation),
+    })
+}
+
 /// The one parameter whose values are key URIs; without one, the default.
-fn find_name(message: &Message<'_>, settings: &Settings<'_>) -> Result<String, Error> {
-    let names: Vec<_> = message.providers(|value| is_ours(value, settings.addresses)).collect();
-    match names.as_slice() {
-        [name] => Ok((*name).to_owned()),
-        [] if message.has_parameter(settings.default_name) || settings.key.is_some() || message.operation() == Operation::Unwrap => {
-            Ok(settings.default_name.to_owned())
+fn find_parameter<'m>(message: &'m Message<'_>, settings: &Settings<'m>) -> Result<Parameter<'m>, Error> {
+    let is_ours = |parameter: &Parameter<'_>| parameter.holds(|value| is_ours(value, settings.addresses));
+    let (mut ours, others): (Vec<_>, Vec<_>) = message.parameters().partition(is_ours);
+    let default = || message.parameter(settings.default_name);
+    match ours.len() {
+        0 if message.has_parameter(settings.default_name) || settings.key.is_some() || message.operation() == Operation::Unwrap => {
+            Ok(default())
         }
         // A misspelled scheme must not pass for no parameter, and so for the default recipients.
-        [] => Ok(message.providers(|value| value.contains("://")).next().unwrap_or(settings.default_name).to_owned()),
-        several => Err(Error::InvalidInput {
-            reason: format!("the message has key URIs for several providers: {}", error::printable(&several.join(", "), 256)),
-            hint: "say which one this is: --provider NAME, in the `args` of ocicrypt.json, or `provider` in the configuration".into(),
-        }),
+        0 => Ok(others.into_iter().find(|parameter| parameter.holds(|value| value.contains("://"))).unwrap_or_else(default)),
+        1 => Ok(ours.remove(0)),
+        _ => Err(several_providers(&ours)),
     }
 }
 
@@ -177,6 +182,14 @@ fn no_recipients(name: &str) -> Error {
             "name one with --encryption-key provider:{}:KEY_URI, or set `default-recipients` in the configuration",
             error::printable(name, 64)
         ),
+    }
+}
+
+fn several_providers(parameters: &[Parameter<'_>]) -> Error {
+    let names: Vec<_> = parameters.iter().map(Parameter::provider).collect();
+    Error::InvalidInput {
+        reason: format!("the message has key URIs for several providers: {}", error::printable(&names.join(", "), 256)),
+        hint: "say which one this is: --provider NAME, in the `args` of ocicrypt.json, or `provider` in the configuration".into(),
     }
 }
 
@@ -214,6 +227,15 @@ mod tests {
     }
 
     fn read(message: &[u8], name: Option<&str>, key: Option<&str>, defaults: &[&str]) -> Result<Exchange, Error> {
+        read_and_write(message, name, key, defaults).map(|(exchange, _)| exchange)
+    }
+
+    fn read_and_write(
+        message: &[u8],
+        name: Option<&str>,
+        key: Option<&str>,
+        defaults: &[&str],
+    ) -> Result<(Exchange, Zeroizing<Vec<u8>>), Error> {
         let (key, defaults) = (key.map(uri), defaults.iter().map(|text| uri(text)).collect::<Vec<_>>());
         let addresses = Addresses::default();
         let settings =
@@ -305,9 +327,10 @@ mod tests {
     #[test]
     fn a_configured_key_takes_the_place_of_the_parameter() {
         for operation in ["keywrap", "keyunwrap"] {
-            let exchange = read(&message(operation, &[("kmscrypt", "local://a")]), None, Some("local://b"), &[]).unwrap();
+            let given = message(operation, &[("kmscrypt", "local://a")]);
+            let (exchange, anew) = read_and_write(&given, None, Some("local://b"), &[]).unwrap();
             assert_eq!((exchange.named.as_slice(), exchange.origin), ([uri("local://b")].as_slice(), Origin::Configuration));
-            assert_eq!(Message::parse(&exchange.message).unwrap().values("kmscrypt").unwrap(), ["local://b"]);
+            assert_eq!(Message::parse(&anew).unwrap().values("kmscrypt").unwrap(), ["local://b"]);
         }
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use ocicrypt_kms_protocol::json::{Object, string};
-use ocicrypt_kms_protocol::{Answer, MAX_PACKETS, Operation};
+use ocicrypt_kms_protocol::{Answer, MAX_PACKETS, Operation, Spelling};
 use zeroize::Zeroizing;
 
 use crate::audit::{Audit, Decided, Ledger};
@@ -25,7 +25,7 @@ use crate::count::{self, Counted};
 use crate::digest::Digest;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::exchange::Exchange;
-use crate::key_uri::{Addresses, Algorithm, KeyUri};
+use crate::key_uri::{Addresses, Algorithm, KeyUri, KeyUriError};
 use crate::kms::{Header, MAX_CIPHERTEXT, MAX_PLAINTEXT, OpenKey, Services, WrappedKey, request_id};
 use crate::policy::{Denial, Origin, Policy, Request};
 use crate::{Error, ErrorKind};
@@ -164,6 +164,11 @@ impl Lending {
         self.exchange.operation
     }
 
+    /// How the client reads the answer's bytes.
+    pub(crate) fn spelling(&self) -> Spelling {
+        self.exchange.spelling
+    }
+
     /// What a guest answered, unless it can't come from a key: none was used.
     pub(crate) fn check_used(&self, answer: Answer) -> Result<Answer, Error> {
         match self.used {
@@ -210,7 +215,7 @@ impl Lending {
     /// # Errors
     /// If it is none.
     pub fn canonical_uri(&self, uri: &str) -> Result<String, Error> {
-        Ok(KeyUri::parse(uri, &self.lender.addresses)?.canonical().to_owned())
+        Ok(self.parse(uri)?.canonical().to_owned())
     }
 
     /// Lends a key for one use.
@@ -220,7 +225,7 @@ impl Lending {
     pub async fn open(&mut self, uri: &str, operation: Operation) -> Result<LentKey, Error> {
         let (parsed, asked) = self.asked(uri);
         let outcome = self.try_open(parsed, operation).await;
-        self.end_open("open", asked, outcome)
+        self.end_open("open", &asked, outcome)
     }
 
     async fn try_open(&mut self, uri: Result<KeyUri, Error>, operation: Operation) -> Result<LentKey, Error> {
@@ -230,8 +235,14 @@ impl Lending {
         Ok(LentKey { uri, key, spent: false, loan })
     }
 
+    /// Most of what a guest asks for was read already: it was named, and a canonical spelling reads as itself.
+    fn parse(&self, uri: &str) -> Result<KeyUri, KeyUriError> {
+        let named = self.exchange.named.iter().find(|named| named.canonical() == uri);
+        named.map_or_else(|| KeyUri::parse(uri, &self.lender.addresses), |named| Ok(named.clone()))
+    }
+
     fn asked(&self, uri: &str) -> (Result<KeyUri, Error>, Asked) {
-        let parsed = KeyUri::parse(uri, &self.lender.addresses).map_err(Error::from);
+        let parsed = self.parse(uri).map_err(Error::from);
         let canonical = parsed.as_ref().map_or_else(|_| printable(uri, 256), |uri| uri.canonical().to_owned());
         (parsed, Asked { canonical, began: Instant::now() })
     }
@@ -260,11 +271,11 @@ impl Lending {
         Loan { lending: self.number, number: self.ledger.lent(uri.canonical(), std::mem::take(&mut self.decided)) }
     }
 
-    fn end_open<T>(&mut self, step: &'static str, asked: Asked, outcome: Result<T, Error>) -> Result<T, Error> {
+    fn end_open<T>(&mut self, step: &'static str, asked: &Asked, outcome: Result<T, Error>) -> Result<T, Error> {
         if let Err(error) = &outcome {
             self.ledger.refused(&asked.canonical, std::mem::take(&mut self.decided), asked.began, error);
         }
-        self.record(step, asked.canonical, outcome)
+        self.record(step, &asked.canonical, outcome)
     }
 
     /// Asks the policy, and keeps what it decided by.
@@ -385,18 +396,18 @@ impl Lending {
         count::key_use(self.exchange.operation, key.uri.service(), self.use_began, &outcome);
         let outcome = self.ledger.used(outcome, request_id::take()).await;
         self.used |= outcome.is_ok();
-        self.record(step, key.uri.canonical().to_owned(), outcome)
+        self.record(step, key.uri.canonical(), outcome)
     }
 
     /// Writes one step down.
-    fn record<T>(&mut self, step: &'static str, uri: String, outcome: Result<T, Error>) -> Result<T, Error> {
+    fn record<T>(&mut self, step: &'static str, uri: &str, outcome: Result<T, Error>) -> Result<T, Error> {
         match &outcome {
             Ok(_) => tracing::debug!(step, key = uri, "lent"),
             Err(error) => {
                 tracing::debug!(step, key = uri, kind = error.kind().as_str(), error = error.line(), "refused");
                 // Past the budget every step fails alike; a guest that goes on must not fill the host's memory.
                 if self.failures.len() < MAX_FAILURES {
-                    self.failures.push(Failure { uri, error: error.clone() });
+                    self.failures.push(Failure { uri: uri.to_owned(), error: error.clone() });
                 }
             }
         }

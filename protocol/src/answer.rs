@@ -19,6 +19,15 @@ pub enum AnswerError {
     Missing(&'static str),
 }
 
+/// How bytes are spelled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Spelling {
+    /// Base64 in a string, a third as long as the other: for Go's clients, and between a guest and its host.
+    Base64,
+    /// An array of numbers, which all clients read.
+    Numbers,
+}
+
 /// What an operation yields: an annotation, or opts data.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
@@ -48,25 +57,23 @@ impl Answer {
         Ok(Self { operation, result: result.ok_or(AnswerError::Missing(member))? })
     }
 
-    /// Writes the answer for a client: bytes as an array of numbers, the other operation's result left out.
+    /// Writes the answer, with the other operation's result left out.
     #[must_use]
-    pub fn write(&self) -> Zeroizing<Vec<u8>> {
-        self.write_with(self.result.len() * 4 + 2, |text| bytes::write_numbers(&self.result, text))
+    pub fn write(&self, spelling: Spelling) -> Zeroizing<Vec<u8>> {
+        match spelling {
+            Spelling::Base64 => self.write_with(self.result.len().div_ceil(3) * 4 + 2, bytes::write_base64),
+            Spelling::Numbers => self.write_with(self.result.len() * 4 + 2, bytes::write_numbers),
+        }
     }
 
-    /// Writes the answer for a host, which writes it anew for its client: bytes as base64, a third as long.
-    #[must_use]
-    pub fn write_short(&self) -> Zeroizing<Vec<u8>> {
-        self.write_with(self.result.len().div_ceil(3) * 4 + 2, |text| bytes::write_base64(&self.result, text))
-    }
-
-    fn write_with(&self, length: usize, write_result: impl FnOnce(&mut Vec<u8>)) -> Zeroizing<Vec<u8>> {
+    /// With a result that takes at most `length` bytes.
+    fn write_with(&self, length: usize, write_result: impl FnOnce(&[u8], &mut Vec<u8>)) -> Zeroizing<Vec<u8>> {
         let (results, member) = names(self.operation);
-        let head = format!(r#"{{"{results}":{{"{member}":"#);
+        let head = ["{\"", results, "\":{\"", member, "\":"];
         // Sized beforehand, so that no copy of the opts data is left behind by a buffer that grew.
-        let mut text = Zeroizing::new(Vec::with_capacity(head.len() + length + 2));
-        text.extend_from_slice(head.as_bytes());
-        write_result(&mut text);
+        let mut text = Zeroizing::new(Vec::with_capacity(head.iter().map(|part| part.len()).sum::<usize>() + length + 2));
+        head.iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
+        write_result(&self.result, &mut text);
         text.extend_from_slice(b"}}");
         text
     }
@@ -85,28 +92,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_written_as_arrays_of_numbers_with_one_result() {
-        let wrap = Answer::new(Operation::Wrap, Zeroizing::new(b"ab".to_vec()));
-        assert_eq!(wrap.write().as_slice(), br#"{"keywrapresults":{"annotation":[97,98]}}"#);
-        let unwrap = Answer::new(Operation::Unwrap, Zeroizing::new(Vec::new()));
-        assert_eq!(unwrap.write().as_slice(), br#"{"keyunwrapresults":{"optsdata":[]}}"#);
+    fn answers_are_written_with_one_result() {
+        let answer = |operation, result: &[u8]| Answer::new(operation, Zeroizing::new(result.to_vec()));
+        let wrap = answer(Operation::Wrap, b"ab");
+        assert_eq!(wrap.write(Spelling::Numbers).as_slice(), br#"{"keywrapresults":{"annotation":[97,98]}}"#);
+        assert_eq!(wrap.write(Spelling::Base64).as_slice(), br#"{"keywrapresults":{"annotation":"YWI="}}"#);
+        let unwrap = answer(Operation::Unwrap, b"");
+        assert_eq!(unwrap.write(Spelling::Numbers).as_slice(), br#"{"keyunwrapresults":{"optsdata":[]}}"#);
     }
 
     #[test]
-    fn a_hosts_answers_are_short_and_read_the_same() {
-        for length in 0..5 {
-            let answer = Answer::new(Operation::Unwrap, Zeroizing::new(vec![b'a'; length]));
-            assert_eq!(Answer::parse(Operation::Unwrap, &answer.write_short()).unwrap(), answer);
-        }
-        let answer = Answer::new(Operation::Wrap, Zeroizing::new(b"ab".to_vec()));
-        assert_eq!(answer.write_short().as_slice(), br#"{"keywrapresults":{"annotation":"YWI="}}"#);
-    }
-
-    #[test]
-    fn no_buffer_grows_while_an_answer_is_written() {
-        let answer = Answer::new(Operation::Unwrap, Zeroizing::new(vec![0xff; 1000]));
-        for text in [answer.write(), answer.write_short()] {
-            assert!(text.capacity() < text.len() + 8, "{} of {}", text.len(), text.capacity());
+    fn every_spelling_reads_the_same_and_no_buffer_grows_while_it_is_written() {
+        for length in [0, 1, 2, 3, 4, 1000] {
+            let answer = Answer::new(Operation::Unwrap, Zeroizing::new(vec![0xff; length]));
+            for spelling in [Spelling::Base64, Spelling::Numbers] {
+                let text = answer.write(spelling);
+                assert_eq!(Answer::parse(Operation::Unwrap, &text).unwrap(), answer);
+                assert!(text.capacity() < text.len() + 8, "{} of {}", text.len(), text.capacity());
+            }
         }
     }
 

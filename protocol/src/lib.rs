@@ -17,8 +17,8 @@ pub mod bytes;
 pub mod json;
 mod message;
 
-pub use answer::{Answer, AnswerError};
-pub use message::{Message, MessageError, Operation, compose};
+pub use answer::{Answer, AnswerError, Spelling};
+pub use message::{Message, MessageError, Operation, Parameter, compose};
 
 /// The longest message that is read, in bytes.
 pub const MAX_MESSAGE: usize = 4 << 20;

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use crate::json::{JsonError, Object, Value, quote, string};
-use crate::{MAX_ANNOTATION, MAX_MESSAGE, bytes};
+use crate::{MAX_ANNOTATION, MAX_MESSAGE, Spelling, bytes};
 
 /// What a message asks for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -79,10 +79,50 @@ pub struct Message<'a> {
     payload: Value<'a>,
 }
 
+/// What a client gave for one provider.
+pub struct Parameter<'a> {
+    provider: &'a str,
+    /// `None` if they aren't an array of byte fields that hold text.
+    given: Option<Vec<Given<'a>>>,
+}
+
 /// One value of a parameter: what it says, and how the client spelled it.
 struct Given<'a> {
     text: Zeroizing<String>,
     spelled: &'a str,
+}
+
+impl Given<'_> {
+    /// Empty values and `Enabled` mean that none was given.
+    fn says_something(&self) -> bool {
+        !self.text.is_empty() && *self.text != ENABLED
+    }
+}
+
+impl<'a> Parameter<'a> {
+    /// The provider's name.
+    #[must_use]
+    pub fn provider(&self) -> &'a str {
+        self.provider
+    }
+
+    /// Whether one of the values is one that `accept` takes: for finding out which provider is being called.
+    pub fn holds(&self, accept: impl Fn(&str) -> bool) -> bool {
+        self.given.iter().flatten().any(|value| accept(&value.text))
+    }
+
+    /// The values. Empty ones and `Enabled` (a parameter given without a value) are left out.
+    ///
+    /// # Errors
+    /// If they aren't an array of byte fields that hold text.
+    pub fn values(&self) -> Result<impl Iterator<Item = &str>, MessageError> {
+        Ok(self.given()?.map(|value| value.text.as_str()))
+    }
+
+    fn given(&self) -> Result<impl Iterator<Item = &Given<'a>>, MessageError> {
+        let given = self.given.as_ref().ok_or(MessageError::BadParameter)?;
+        Ok(given.iter().filter(|value| value.says_something()))
+    }
 }
 
 impl<'a> Message<'a> {
@@ -115,13 +155,15 @@ impl<'a> Message<'a> {
         self.operation
     }
 
-    /// The names of the parameters that hold a value which `accept` takes: for finding out which provider is being called.
-    pub fn providers<'m>(&'m self, accept: impl Fn(&str) -> bool + 'm) -> impl Iterator<Item = &'m str> {
-        let named = move |parameter: &Value<'_>| {
-            let values = texts(parameter).unwrap_or_default();
-            values.iter().any(|value| accept(&value.text))
-        };
-        self.parameters.members().filter(move |(_, parameter)| named(parameter)).map(|(name, _)| name)
+    /// What was given for each provider.
+    pub fn parameters(&self) -> impl Iterator<Item = Parameter<'_>> {
+        self.parameters.members().map(|(provider, values)| Parameter { provider, given: texts(values) })
+    }
+
+    /// What was given for one provider; nothing, if there is no parameter for it.
+    #[must_use]
+    pub fn parameter<'m>(&'m self, provider: &'m str) -> Parameter<'m> {
+        Parameter { provider, given: self.parameters.get(provider).map_or(Some(Vec::new()), texts) }
     }
 
     /// Whether there is a parameter for the provider, with or without a value.
@@ -130,19 +172,25 @@ impl<'a> Message<'a> {
         self.parameters.get(provider).is_some()
     }
 
-    /// The values of one provider's parameter. Empty values and `Enabled` (a parameter given without a value) are left out.
+    /// The values of one provider's parameter.
     ///
     /// # Errors
-    /// If the parameter isn't an array of byte fields that hold text.
+    /// As [`Parameter::values`].
     pub fn values(&self, provider: &str) -> Result<Vec<String>, MessageError> {
-        Ok(self.given(provider)?.into_iter().map(|value| value.text.to_string()).collect())
+        Ok(self.parameter(provider).values()?.map(str::to_owned).collect())
     }
 
-    fn given(&self, provider: &str) -> Result<Vec<Given<'a>>, MessageError> {
-        let values = self.parameters.get(provider).map_or(Some(Vec::new()), texts);
-        let mut values = values.ok_or(MessageError::BadParameter)?;
-        values.retain(|value| !value.text.is_empty() && *value.text != ENABLED);
-        Ok(values)
+    /// How the client reads bytes. One that spells opts data as base64 is Go's ocicrypt, which reads base64 in less time than numbers;
+    /// ocicrypt-rs sends JSON text, and reads numbers only.
+    #[must_use]
+    pub fn spelling(&self) -> Spelling {
+        // JSON text begins with a brace, and whatever isn't base64 for certain is answered in numbers, which both read.
+        match self.payload.text().as_bytes() {
+            [b'"', first, ..] if self.operation == Operation::Wrap && (first.is_ascii_alphanumeric() || b"+/".contains(first)) => {
+                Spelling::Base64
+            }
+            _ => Spelling::Numbers,
+        }
     }
 
     /// The opts data to wrap.
@@ -169,14 +217,14 @@ impl<'a> Message<'a> {
     /// With `replacement`, that is its one value.
     ///
     /// # Errors
-    /// As [`Message::values`].
-    pub fn for_provider(&self, provider: &str, replacement: Option<&str>) -> Result<Zeroizing<Vec<u8>>, MessageError> {
-        let given = self.given(provider)?;
+    /// As [`Parameter::values`].
+    pub fn for_provider(&self, parameter: &Parameter<'_>, replacement: Option<&str>) -> Result<Zeroizing<Vec<u8>>, MessageError> {
+        let given = parameter.given()?;
         let values = match replacement {
             Some(value) => spelled(value),
-            None => given.iter().map(|value| value.spelled).collect::<Vec<_>>().join(","),
+            None => given.map(|value| value.spelled).collect::<Vec<_>>().join(","),
         };
-        Ok(write(self.operation, provider, &values, self.payload.text().as_bytes()))
+        Ok(write(self.operation, parameter.provider, &values, self.payload.text().as_bytes()))
     }
 }
 
@@ -285,7 +333,7 @@ mod tests {
     #[test]
     fn a_guest_gets_nothing_of_other_schemes() {
         let message = Message::parse(SKOPEO_WRAP_TWO).unwrap();
-        let anew = message.for_provider("kmscrypt", None).unwrap();
+        let anew = message.for_provider(&message.parameter("kmscrypt"), None).unwrap();
         let text = std::str::from_utf8(&anew).unwrap();
         assert!(!text.contains("pubkeys") && !text.contains("DecryptConfig"), "{text}");
         let guest = Message::parse(&anew).unwrap();
@@ -296,7 +344,8 @@ mod tests {
     #[test]
     fn a_guest_gets_values_and_payload_in_the_clients_spelling() {
         let text = br#"{"op":"keyunwrap","keyunwrapparams":{"dc":{"Parameters":{"p\"q":[[ 97 ],"YQ=="]}},"annotation":[ 1,2 ]}}"#;
-        let anew = Message::parse(text).unwrap().for_provider("p\"q", None).unwrap();
+        let message = Message::parse(text).unwrap();
+        let anew = message.for_provider(&message.parameter("p\"q"), None).unwrap();
         assert_eq!(
             anew.as_slice(),
             br#"{"op":"keyunwrap","keyunwrapparams":{"dc":{"Parameters":{"p\"q":[[ 97 ],"YQ=="]}},"annotation":[ 1,2 ]}}"#
@@ -305,7 +354,8 @@ mod tests {
 
     #[test]
     fn a_replacement_is_the_only_value_that_a_guest_gets() {
-        let anew = Message::parse(SKOPEO_WRAP_TWO).unwrap().for_provider("kmscrypt", Some("local://k")).unwrap();
+        let message = Message::parse(SKOPEO_WRAP_TWO).unwrap();
+        let anew = message.for_provider(&message.parameter("kmscrypt"), Some("local://k")).unwrap();
         assert_eq!(Message::parse(&anew).unwrap().values("kmscrypt").unwrap(), ["local://k"]);
     }
 
@@ -322,6 +372,17 @@ mod tests {
     }
 
     #[test]
+    fn who_sends_opts_data_in_base64_is_answered_so_and_everybody_else_in_numbers() {
+        let spelling = |text: &[u8]| Message::parse(text).unwrap().spelling();
+        assert_eq!(spelling(SKOPEO_WRAP), Spelling::Base64);
+        assert_eq!(spelling(SKOPEO_UNWRAP), Spelling::Numbers, "ocicrypt-rs spells annotations in base64, too");
+        for opts_data in [r#""{\"symkey\":\"a\"}""#, r#"" {}""#, r#""\u007b}""#, r#""\n{}""#, "[123,125]", r#""""#] {
+            let text = format!(r#"{{"op":"keywrap","keywrapparams":{{"optsdata":{opts_data}}}}}"#);
+            assert_eq!(spelling(text.as_bytes()), Spelling::Numbers, "{opts_data}");
+        }
+    }
+
+    #[test]
     fn enabled_and_empty_values_mean_no_parameter() {
         let text = br#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"p":["RW5hYmxlZA==",""],"q":null}},"optsdata":"e30="}}"#;
         let message = Message::parse(text).unwrap();
@@ -333,8 +394,8 @@ mod tests {
     #[test]
     fn providers_are_found_by_their_values() {
         let message = Message::parse(SKOPEO_WRAP_TWO).unwrap();
-        let found: Vec<_> = message.providers(|value| value.contains("://")).collect();
-        assert_eq!(found, ["kmscrypt"]);
+        let found = message.parameters().filter(|parameter| parameter.holds(|value| value.contains("://")));
+        assert_eq!(found.map(|parameter| parameter.provider()).collect::<Vec<_>>(), ["kmscrypt"]);
     }
 
     #[test]

@@ -24,13 +24,14 @@ pub fn check(operation: Operation, answer: &[u8]) -> Result<Answer, Error> {
 
 #[cfg(test)]
 mod tests {
+    use ocicrypt_kms_protocol::Spelling;
     use zeroize::Zeroizing;
 
     use super::*;
 
     #[test]
     fn only_opts_data_is_handed_out() {
-        let answer = |opts_data: &[u8]| Answer::new(Operation::Unwrap, Zeroizing::new(opts_data.to_vec())).write();
+        let answer = |opts_data: &[u8]| Answer::new(Operation::Unwrap, Zeroizing::new(opts_data.to_vec())).write(Spelling::Numbers);
         assert!(check(Operation::Unwrap, &answer(br#"{"symkey":"a"}"#)).is_ok());
         let error = check(Operation::Unwrap, &answer(b"{}")).unwrap_err();
         assert!(error.line().contains("is not the key of an image layer"), "{}", error.line());
@@ -39,7 +40,10 @@ mod tests {
     #[test]
     fn a_guests_answer_is_written_anew() {
         let answer = br#"{"x":1,"keywrapresults":{"annotation":"YQ==","y":2},"keyunwrapresults":{"optsdata":"c2VjcmV0"}}"#;
-        assert_eq!(check(Operation::Wrap, answer).unwrap().write().as_slice(), br#"{"keywrapresults":{"annotation":[97]}}"#);
+        assert_eq!(
+            check(Operation::Wrap, answer).unwrap().write(Spelling::Numbers).as_slice(),
+            br#"{"keywrapresults":{"annotation":[97]}}"#
+        );
         let error = check(Operation::Unwrap, answer).err().unwrap();
         assert!(!error.line().contains("secret"), "{}", error.line());
     }
@@ -47,7 +51,7 @@ mod tests {
     #[test]
     fn an_annotation_that_no_client_would_store_is_refused() {
         for length in [0, MAX_ANNOTATION + 1] {
-            let answer = Answer::new(Operation::Wrap, Zeroizing::new(vec![b'a'; length])).write();
+            let answer = Answer::new(Operation::Wrap, Zeroizing::new(vec![b'a'; length])).write(Spelling::Numbers);
             assert!(matches!(check(Operation::Wrap, &answer), Err(Error::Component { .. })), "{length}");
         }
     }

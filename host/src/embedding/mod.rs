@@ -280,14 +280,18 @@ impl Host {
     }
 
     /// [`Host::begin`] with how the message is read, which is done at the right time.
-    pub(crate) async fn begin_with(&self, read: impl FnOnce() -> Result<Exchange, Error>, call: Call) -> Result<Begun, Error> {
+    pub(crate) async fn begin_with(
+        &self,
+        read: impl FnOnce() -> Result<(Exchange, Zeroizing<Vec<u8>>), Error>,
+        call: Call,
+    ) -> Result<Begun, Error> {
         let Call { caller, deadline } = call;
         let configured = Instant::now() + self.deadline;
         let deadline = deadline.map_or(configured, |deadline| deadline.min(configured));
         let mut counted = Counted::begin();
         let mut ledger = Ledger::new(self.lender.audit.as_ref(), &caller, self.lender.component, deadline);
         let in_time = || if deadline > Instant::now() { Ok(()) } else { Err(not_in_time()) };
-        let exchange = match in_time().and_then(|()| self.ready()).and_then(|()| read()) {
+        let (exchange, message) = match in_time().and_then(|()| self.ready()).and_then(|()| read()) {
             Ok(exchange) => exchange,
             Err(error) => {
                 counted.finish::<()>(None, &Err(error.clone()));
@@ -301,7 +305,6 @@ impl Host {
         tracing::debug!(%operation, provider = exchange.name, named = exchange.named.len(), origin = exchange.origin.as_str(), "exchange");
         let default_recipients = self.default_recipients.iter().map(|key| key.canonical().to_owned()).collect();
         let settings = Settings { name: exchange.name.clone(), default_recipients, options: self.options.clone() };
-        let message = exchange.message.clone();
         let lending = Lending::new(self.lender.clone(), exchange, caller, deadline, ledger, counted);
         Ok(Begun { ctx: KmsCtx(Some(lending)), settings, message, deadline: deadline + GRACE })
     }
@@ -317,7 +320,7 @@ impl Host {
         self.lender.audit.as_ref().map_or(Ok(()), |audit| audit.ready())
     }
 
-    pub(crate) fn read(&self, message: &[u8]) -> Result<Exchange, Error> {
+    pub(crate) fn read(&self, message: &[u8]) -> Result<(Exchange, Zeroizing<Vec<u8>>), Error> {
         let settings = exchange::Settings {
             name: self.name.as_deref(),
             default_name: self.default_name,
@@ -338,12 +341,13 @@ impl KmsCtx {
     /// opts data; that the record can't be written; and if no exchange was begun.
     pub async fn conclude(self, returned: wasmtime::Result<Result<Vec<u8>, GuestError>>) -> Result<Zeroizing<Vec<u8>>, Error> {
         let Some(lending) = self.0 else { return Err(Error::Internal { reason: "no exchange was begun".into() }) };
+        let spelling = lending.spelling();
         let outcome = match returned.map(|returned| returned.map(Zeroizing::new)) {
             Ok(Ok(answer)) => answer::check(lending.operation(), &answer).and_then(|answer| lending.check_used(answer)),
             Ok(Err(error)) => Err(lending.explain(reported(error))),
             Err(error) => Err(stopped(&error)),
         };
-        lending.conclude(outcome).await.map(|answer| answer.write())
+        lending.conclude(outcome).await.map(|answer| answer.write(spelling))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use aes_kw::{KeyInit as _, KwAes256};
 use async_trait::async_trait;
 use ocicrypt_kms_protocol::Operation;
+use ocicrypt_kms_protocol::json::quote;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "asymmetric")]
@@ -104,13 +105,13 @@ impl KeyWrap for LocalKey {
             #[cfg(not(all(feature = "asymmetric", feature = "post-quantum")))]
             _ => return Err(self.corrupt()),
         };
-        let kid = current.version().map(|kid| ("kid".to_owned(), serde_json::Value::from(kid).to_string()));
+        let kid = current.version().map(|kid| ("kid".to_owned(), quote(&kid)));
         Ok(WrappedKey { encrypted_key, header: kid.into_iter().chain(member).collect() })
     }
 
     async fn unwrap(&self, encrypted_key: &[u8], header: &Header) -> Result<Zeroizing<Vec<u8>>, Error> {
         // `kid` selects among the versions of this key; it comes with the image and can do no more.
-        let selected = |candidate: &&Jwk| header.kid.is_none() || header.kid == candidate.version();
+        let selected = |candidate: &&Jwk| header.kid.is_none() || header.kid.as_deref() == candidate.version().as_deref();
         let mut candidates = self.versions.iter().filter(selected).peekable();
         if candidates.peek().is_none() {
             return Err(self.no_version(header.kid.as_deref().unwrap_or_default()));

@@ -46,7 +46,7 @@ impl Lending {
     pub async fn open_endpoint(&mut self, uri: &str, operation: Operation) -> Result<LentEndpoint, Error> {
         let (parsed, asked) = self.asked(uri);
         let outcome = self.admit(parsed, operation).and_then(|uri| self.lend_endpoint(uri, operation));
-        self.end_open("open-endpoint", asked, outcome)
+        self.end_open("open-endpoint", &asked, outcome)
     }
 
     fn lend_endpoint(&mut self, uri: KeyUri, operation: Operation) -> Result<LentEndpoint, Error> {
@@ -73,7 +73,7 @@ impl Lending {
         count::key_use(self.exchange.operation, lent.uri.service(), self.use_began, &outcome);
         let outcome = self.ledger.used(outcome, request_id::take()).await;
         self.used |= outcome.is_ok();
-        self.record("request", lent.uri.canonical().to_owned(), outcome)
+        self.record("request", lent.uri.canonical(), outcome)
     }
 
     fn allow(&self, lent: &LentEndpoint, request: Request<'_>) -> Result<Allowed, Error> {

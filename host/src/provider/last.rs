@@ -12,7 +12,7 @@ use crate::sandbox::End;
 /// An exchange that is the last thing its process does but to write the answer. [`KeyProvider::last_exchange`] makes it.
 pub struct LastExchange {
     provider: KeyProvider,
-    read: Result<Exchange, Error>,
+    read: Result<(Exchange, Zeroizing<Vec<u8>>), Error>,
 }
 
 impl LastExchange {
@@ -23,7 +23,7 @@ impl LastExchange {
     /// The services whose keys it could open, each once; none if its message can't be read.
     #[must_use]
     pub fn services(&self) -> Vec<Service> {
-        self.read.as_ref().map(|exchange| exchange.services(&self.provider.host.lender.addresses)).unwrap_or_default()
+        self.read.as_ref().map(|(exchange, _)| exchange.services(&self.provider.host.lender.addresses)).unwrap_or_default()
     }
 
     /// Runs it, as [`KeyProvider::exchange`] does, and takes nothing apart that the end of the process takes apart.

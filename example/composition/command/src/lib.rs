@@ -36,10 +36,10 @@ fn answer() -> Result<Vec<u8>, String> {
     let message = read()?;
     let message = Message::parse(&message).map_err(|error| error.to_string())?;
     let settings = Settings { name: PROVIDER.into(), default_recipients: Vec::new(), options: Vec::new() };
-    let given = message.for_provider(PROVIDER, None).map_err(|error| error.to_string())?;
+    let given = message.for_provider(&message.parameter(PROVIDER), None).map_err(|error| error.to_string())?;
     let answer = exchange(&settings, &given).map_err(|error| format!("{error:?}"))?;
     let answer = Answer::parse(message.operation(), &answer).map_err(|error| error.to_string())?;
-    Ok(answer.write().to_vec())
+    Ok(answer.write(message.spelling()).to_vec())
 }
 
 /// All of standard input, up to the longest message.

@@ -8,7 +8,7 @@ use ocicrypt::keyprovider::kms::{Usage, canonical_uri};
 use ocicrypt::keyprovider::kms_http::{Endpoint, Request};
 use ocicrypt::keyprovider::types::Error;
 use ocicrypt_kms_protocol::json::{Object, quote, string};
-use ocicrypt_kms_protocol::{Answer, Message, Operation, bytes};
+use ocicrypt_kms_protocol::{Answer, Message, Operation, Spelling, bytes};
 
 struct Transit;
 
@@ -24,7 +24,7 @@ impl Guest for Transit {
             }
             Operation::Unwrap => unwrap(&uris, &message.annotation().map_err(invalid)?)?,
         };
-        Ok(Answer::new(message.operation(), result.into()).write().to_vec())
+        Ok(Answer::new(message.operation(), result.into()).write(Spelling::Base64).to_vec())
     }
 
     fn inspect(annotation: Vec<u8>) -> Result<Vec<PacketInfo>, Error> {

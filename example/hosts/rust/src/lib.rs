@@ -47,12 +47,12 @@ pub fn exchange(component: &[u8], key: &Path, options: Vec<(String, String)>, me
     let host = Host::new(key, message.operation())?;
     let settings = Settings { name: PROVIDER.into(), default_recipients: Vec::new(), options };
     // Anew, with nothing in it but what this provider needs: a client may send private keys along.
-    let given = message.for_provider(PROVIDER, None)?;
+    let given = message.for_provider(&message.parameter(PROVIDER), None)?;
     let answer = run(component, host, &settings, &given).map_err(|error| format!("{error:#}"))?;
     let answer = Answer::parse(message.operation(), &answer.map_err(|error| format!("{error:?}"))?)?;
     match message.operation() {
         Operation::Unwrap if !is_opts_data(&answer.result) => Err("what was unwrapped is not the key of a layer".into()),
-        _ => Ok(answer.write().to_vec()),
+        _ => Ok(answer.write(message.spelling()).to_vec()),
     }
 }
 

@@ -4,6 +4,8 @@
 //! Here they are read and written, not judged: whether a point lies on its curve or a modulus is long enough is found out by the library
 //! that uses them. Members that a kind of key doesn't have are skipped (RFC 7517 section 4).
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use ocicrypt_kms_protocol::json::{Object, Value, string};
@@ -222,13 +224,13 @@ impl Jwk {
     /// The version that a key is, as `kid` in headers says it: its own `kid`, else its thumbprint (RFC 7638), which a symmetric key doesn't
     /// have.
     #[must_use]
-    pub fn version(&self) -> Option<String> {
+    pub fn version(&self) -> Option<Cow<'_, str>> {
         #[cfg(feature = "asymmetric")]
         let thumbprint = || crate::kms::public_key::thumbprint(self);
         // Without a hash there are none.
         #[cfg(not(feature = "asymmetric"))]
         let thumbprint = || None;
-        self.kid.clone().or_else(thumbprint)
+        self.kid.as_deref().map(Cow::Borrowed).or_else(|| thumbprint().map(Cow::Owned))
     }
 
     /// What RFC 7638 section 3 has hashed: the required public members in the order of their names. `None` for a symmetric key, of which a
