@@ -40,12 +40,13 @@ deploy:
 	tools/setup test
 	deploy/check
 
-# Each service alone.
+# Each service alone, and the library without the program.
 features:
 	for feature in aws azure gcp vault local,asymmetric local,cedar local,server; do \
-	  cargo clippy --locked -p ocicrypt-kms --no-default-features --features $$feature --lib --bins -- -D warnings || exit 1; \
+	  cargo clippy --locked -p ocicrypt-kms --no-default-features --features cli,$$feature --lib --bins -- -D warnings || exit 1; \
 	done
-	cargo test --locked -p ocicrypt-kms --no-default-features --features local --lib --bins
+	cargo clippy --locked -p ocicrypt-kms --no-default-features --features local,server --lib -- -D warnings
+	cargo test --locked -p ocicrypt-kms --no-default-features --features cli,local --lib --bins
 
 fuzz:
 	tools/setup cargo-fuzz
@@ -61,7 +62,7 @@ bench: build
 # How much faster a program starts that has local keys and no KMS: the ratio `other / ocicrypt-kms`.
 bench-local: build
 	tools/setup bench
-	cargo build --release --locked -p ocicrypt-kms --no-default-features --features local --target-dir $(TARGET)/local
+	cargo build --release --locked -p ocicrypt-kms --no-default-features --features cli,local --target-dir $(TARGET)/local
 	bench/startup $(TARGET)/release/ocicrypt-kms $(TARGET)/local/release/ocicrypt-kms
 
 component:

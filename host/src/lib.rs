@@ -79,6 +79,7 @@
 //!
 //! | feature | |
 //! |---|---|
+//! | `cli` (default) | the program; nothing in the library |
 //! | `local` (default) | keys in files on this machine |
 //! | `asymmetric` (default) | RSA keys and keys on elliptic curves, in files and in Cloud KMS |
 //! | `post-quantum` | experimental: ML-KEM-768 and X-Wing keys in files |
@@ -90,7 +91,7 @@
 //! | `cedar` (default) | `policy::cedar`: policies in files |
 //! | `server` (default) | `server`: gRPC and ttrpc |
 //! | `opentelemetry` | the server continues its clients' traces, and the program sends them by OTLP |
-//! | `hardening` (default) | the program gives up rights of its process that an exchange doesn't need; nothing in the library |
+//! | `hardening` (default) | the program gives up rights of its process that an exchange doesn't need; brings `cli`, nothing in the library |
 //! | `compile` | run other components than the one that was compiled at build time; brings a compiler and WASI |
 //! | `http-kms` | `kms::endpoint`: components for services that this program doesn't know; brings `compile` |
 //!

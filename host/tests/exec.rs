@@ -183,6 +183,20 @@ fn messages_of_ocicrypt_rs_are_answered_with_arrays_of_numbers() {
 }
 
 #[test]
+fn messages_of_gos_ocicrypt_are_answered_with_the_base64_that_a_manifest_holds() {
+    let home = Home::new(&["team"]);
+    let answer = home.exchange(&[], &wrap_for(&["local://team"]));
+    let text = std::str::from_utf8(&answer).unwrap();
+    let annotation = text.strip_prefix(r#"{"keywrapresults":{"annotation":""#).and_then(|rest| rest.strip_suffix(r#""}}"#)).expect(text);
+    let message = format!(r#"{{"op":"keyunwrap","keyunwrapparams":{{"annotation":"{annotation}"}}}}"#);
+    let answer = home.exchange(&[], message.as_bytes());
+    assert!(
+        answer.starts_with(br#"{"keyunwrapresults":{"optsdata":[123,34,"#),
+        "ocicrypt-rs sends the same message, and reads numbers only"
+    );
+}
+
+#[test]
 fn a_key_that_only_the_image_names_needs_the_keys_list() {
     let home = Home::new(&["team", "other"]);
     let annotation = annotation_of(&home.exchange(&[], &wrap_for(&["local://team"])));

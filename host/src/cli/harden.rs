@@ -272,25 +272,4 @@ mod tests {
             assert!(sandbox().is_err());
         });
     }
-
-    /// `cargo test -- --ignored --nocapture what_hardening_costs`: prints microseconds.
-    #[test]
-    #[ignore = "it measures"]
-    #[allow(clippy::print_stderr)]
-    fn what_hardening_costs() {
-        for needs in [LOCAL, needs(&[Service::Vault]), needs(&[Service::Aws])] {
-            let mut times: Vec<_> = (0..200)
-                .map(|_| {
-                    let thread = std::thread::spawn(move || {
-                        let start = std::time::Instant::now();
-                        harden(needs, &[]);
-                        start.elapsed().as_micros()
-                    });
-                    thread.join().unwrap()
-                })
-                .collect();
-            times.sort_unstable();
-            eprintln!("{needs:?}: median {} µs, 90th percentile {} µs", times[100], times[180]);
-        }
-    }
 }
