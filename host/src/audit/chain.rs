@@ -182,8 +182,7 @@ impl Chain {
         };
         let name = file::name(&path);
         let broken = |reason: String| Obstacle::Predecessor { name: name.clone(), reason };
-        let last =
-            File::open(&path).map_err(Obstacle::from).and_then(|file| tail(&file)).map_err(|obstacle| broken(obstacle.to_string()))?;
+        let last = file::open_rotated(&path).and_then(|file| tail(&file)).map_err(|obstacle| broken(obstacle.to_string()))?;
         match last {
             Tail { last: Some(last), torn, .. } if torn.is_empty() => {
                 Ok((last, Some(Entry { event: Event::Continued, previous: Some(name), ..super::blank() })))

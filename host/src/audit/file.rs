@@ -37,20 +37,26 @@ pub(super) fn ready(path: &Path) -> Result<(), Obstacle> {
 
 /// Opens a file to append to; if there is none, it is made with this mode.
 pub(super) fn open(path: &Path, mode: u32) -> Result<File, Obstacle> {
-    opened(OpenOptions::new().create(true).mode(mode), path)
+    opened(OpenOptions::new().append(true).create(true).mode(mode), path)
 }
 
 /// Opens a file as [`open`] does, but makes none.
 pub(super) fn open_existing(path: &Path) -> Result<Option<File>, Obstacle> {
-    match opened(&mut OpenOptions::new(), path) {
+    match opened(OpenOptions::new().append(true), path) {
         Err(Obstacle::System { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         file => file.map(Some),
     }
 }
 
+/// Opens a file that was rotated away, to read how it ends.
+pub(super) fn open_rotated(path: &Path) -> Result<File, Obstacle> {
+    opened(&mut OpenOptions::new(), path)
+}
+
+/// Neither follows a link nor waits for the other end of a pipe.
 fn opened(options: &mut OpenOptions, path: &Path) -> Result<File, Obstacle> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = options.read(true).append(true).custom_flags(flags).open(path);
+    let file = options.read(true).custom_flags(flags).open(path);
     let file = file.map_err(|error| match path.symlink_metadata() {
         Ok(data) if data.is_symlink() => Obstacle::Link,
         Ok(data) if !data.is_file() => Obstacle::NoFile,

@@ -34,7 +34,7 @@ fn chmod(path: PathBuf, mode: u32) {
 
 #[test]
 fn doctor_finds_a_log_that_could_not_be_written_and_leaves_it_as_it_is() {
-    let cases: [Case; 11] = [
+    let cases: [Case; 12] = [
         ("", |stage| std::os::unix::fs::symlink("elsewhere", stage.path()).unwrap(), "it is a symbolic link"),
         ("", |stage| std::fs::create_dir(stage.path()).unwrap(), "it is no file"),
         ("", |stage| fifo(&stage.path()), "it is no file"),
@@ -56,6 +56,17 @@ fn doctor_finds_a_log_that_could_not_be_written_and_leaves_it_as_it_is() {
                 std::fs::write(stage.path(), "").unwrap();
             },
             "which it continues: it is no audit log",
+        ),
+        (
+            "",
+            |stage| {
+                stage.wrap();
+                let rotated = std::path::PathBuf::from(stage.printed(&["rotate"]).trim());
+                std::fs::remove_file(&rotated).unwrap();
+                fifo(&rotated);
+                std::fs::write(stage.path(), "").unwrap();
+            },
+            "which it continues: it is no file",
         ),
         (
             "",
