@@ -22,6 +22,15 @@ pub(crate) const TRAPS: &str = "ocicrypt_kms_sandbox_failures_total";
 /// Times that a file was read anew, by `what` (`policy`, `certificates`) and `outcome` (`ok`, `failed`).
 #[cfg(feature = "server")]
 pub(crate) const RELOADS: &str = "ocicrypt_kms_reloads_total";
+/// Clients that TLS refused.
+#[cfg(feature = "server")]
+pub(crate) const TLS_REFUSALS: &str = "ocicrypt_kms_tls_refusals_total";
+/// When the server's certificate ends to be valid, in seconds since 1970.
+#[cfg(feature = "server")]
+pub(crate) const CERTIFICATE_END: &str = "ocicrypt_kms_certificate_not_after_timestamp_seconds";
+/// 1, with the program's `version`.
+#[cfg(feature = "server")]
+pub(crate) const BUILD: &str = "ocicrypt_kms_build_info";
 
 /// Requests to a KMS, repetitions among them, by `service` and `status` (of HTTP; `none` without an answer).
 #[cfg(feature = "http")]
@@ -100,6 +109,30 @@ pub(crate) fn reload(what: &'static str, done: bool) {
     metrics::counter!(RELOADS, "what" => what, "outcome" => whether(done)).increment(1);
 }
 
+/// A client that TLS refused.
+#[cfg(feature = "server")]
+pub(crate) fn tls_refusal() {
+    metrics::counter!(TLS_REFUSALS).increment(1);
+}
+
+/// The certificate that new connections get, by the seconds since 1970 when it ends to be valid.
+#[cfg(feature = "server")]
+pub(crate) fn certificate(not_after: i64) {
+    metrics::gauge!(CERTIFICATE_END).set(not_after as f64);
+}
+
+/// Shows what can be shown before anything has happened: an alert on a counter's increase misses the first if it begins with it.
+#[cfg(feature = "server")]
+pub(crate) fn begin() {
+    metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1);
+    metrics::gauge!(IN_FLIGHT).set(0);
+    metrics::counter!(TRAPS).increment(0);
+    metrics::counter!(TLS_REFUSALS).increment(0);
+    for (what, outcome) in [("policy", "ok"), ("policy", "failed"), ("certificates", "ok"), ("certificates", "failed")] {
+        metrics::counter!(RELOADS, "what" => what, "outcome" => outcome).increment(0);
+    }
+}
+
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault", feature = "server"))]
 fn whether(done: bool) -> &'static str {
     if done { "ok" } else { "failed" }
@@ -120,6 +153,9 @@ pub(crate) fn describe() {
     describe_histogram!(USE_SECONDS, Unit::Seconds, "How long uses of lent keys took, repetitions of a KMS call included.");
     describe_counter!(TRAPS, "Exchanges that ended because the component broke its contract or its limits.");
     describe_counter!(RELOADS, "Times that the policy or the certificates were read anew.");
+    describe_counter!(TLS_REFUSALS, "Clients that TLS refused.");
+    describe_gauge!(CERTIFICATE_END, Unit::Seconds, "When the server's certificate ends to be valid, since 1970.");
+    describe_gauge!(BUILD, "1, with the program's version.");
     #[cfg(feature = "http")]
     describe_counter!(REQUESTS, "HTTP requests to a KMS, repetitions among them.");
     #[cfg(feature = "http")]

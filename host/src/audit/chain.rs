@@ -102,7 +102,7 @@ impl Chain {
         file::ready(&self.path)?;
         match file::open_existing(&self.path)? {
             Some(file) => file::lock(&file, deadline).and_then(|()| self.resume(&file).map(drop)),
-            None => self.predecessor().map(drop),
+            None => self.predecessor().and_then(|(last, _)| self.check_known(None, last)),
         }
     }
 
@@ -161,7 +161,7 @@ impl Chain {
             Some(last) => (last, None),
             None => self.predecessor()?,
         };
-        self.check_known(file, last)?;
+        self.check_known(Some(file), last)?;
         let end = if tail.ended { "" } else { "\n" };
         let repaired = (!tail.torn.is_empty()).then(|| {
             let torn = [&tail.torn, end.as_bytes()].concat();
@@ -193,12 +193,12 @@ impl Chain {
 
     /// Whether the record that this process knows still stands where it stood, or the file continues one in which it did. Others may have
     /// written and rotated since. `last` is where the chain ends.
-    fn check_known(&self, file: &File, last: Position) -> Result<(), Obstacle> {
+    fn check_known(&self, file: Option<&File>, last: Position) -> Result<(), Obstacle> {
         let Some(known) = self.known else { return Ok(()) };
-        if known.stands_in(file) {
+        if file.is_some_and(|file| known.stands_in(file)) {
             return Ok(());
         }
-        let start = begins_after(file)?.unwrap_or(last);
+        let start = file.map(begins_after).transpose()?.flatten().unwrap_or(last);
         match start.sequence > known.last.sequence || start == known.last {
             true => Ok(()),
             false => Err(Obstacle::Lost(known.last.sequence)),

@@ -117,6 +117,15 @@ impl Audit {
         self.writer.check(Instant::now() + LAST_WAIT)
     }
 
+    /// Opens the log and reads where it ends, for a process that stays: from then on it is noticed if the log is taken away, and one that can't be
+    /// written is told of before anybody asks for a key. What a crash left is repaired.
+    ///
+    /// # Errors
+    /// Those of [`Audit::append`].
+    pub fn begin(&self) -> Result<(), Error> {
+        self.writer.begin(Instant::now() + LAST_WAIT)
+    }
+
     /// Appends records, and returns when they are on the disk and with each sink.
     ///
     /// # Errors

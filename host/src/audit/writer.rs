@@ -80,6 +80,10 @@ impl Writer {
         written
     }
 
+    pub fn begin(&self, deadline: Instant) -> Result<(), Error> {
+        lock(&self.shared.log).append(&mut [], deadline)
+    }
+
     pub fn rotate(&self, deadline: Instant) -> Result<PathBuf, Error> {
         lock(&self.shared.log).rotate(deadline)
     }
@@ -108,7 +112,8 @@ impl Drop for Writer {
 impl Shared {
     fn write(&self) {
         while let Some(mut batches) = self.next() {
-            let outcome = lock(&self.log).append(&mut batches);
+            let deadline = batches.iter().map(|batch| batch.deadline).max().unwrap_or_else(Instant::now);
+            let outcome = lock(&self.log).append(&mut batches, deadline);
             for batch in batches {
                 // Who has gone away can't be told.
                 if let (Err(_), Err(error)) = (batch.done.send(outcome.clone()), &outcome) {
@@ -129,8 +134,7 @@ impl Shared {
 }
 
 impl Log {
-    fn append(&mut self, batches: &mut [Batch]) -> Result<(), Error> {
-        let deadline = batches.iter().map(|batch| batch.deadline).max().unwrap_or_else(Instant::now);
+    fn append(&mut self, batches: &mut [Batch], deadline: Instant) -> Result<(), Error> {
         let entries: Vec<_> = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.entries)).collect();
         let appended = match &mut self.chain {
             Some(chain) => chain.append(&entries, deadline).map_err(|obstacle| obstacle.at(&self.place))?,

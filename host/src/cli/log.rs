@@ -65,7 +65,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         #[cfg(feature = "opentelemetry")]
         if let Some(Err(error)) = self.traces.as_ref().map(opentelemetry_sdk::trace::SdkTracerProvider::shutdown) {
-            tracing::warn!(%error, "the last traces are lost");
+            tracing::warn!(error = error.to_string(), "the last traces are lost");
         }
     }
 }

@@ -181,6 +181,6 @@ fn heed_signals(control: Control) -> Result<(), Error> {
 /// Tells systemd; without it this does nothing.
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "systemd can't be told");
+        tracing::warn!(error = error.to_string(), "systemd can't be told");
     }
 }

@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 pub use self::builder::Builder;
 pub use self::last::LastExchange;
+#[cfg(feature = "server")]
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::embedding::{Begun, Call, Host};
 #[cfg(feature = "server")]
@@ -108,6 +110,12 @@ impl KeyProvider {
     #[must_use]
     pub fn component(&self) -> Digest {
         self.host.component()
+    }
+
+    /// Where it is written down, if somewhere.
+    #[cfg(feature = "server")]
+    pub(crate) fn audit(&self) -> Option<&Arc<Audit>> {
+        self.host.lender.audit.as_ref()
     }
 
     /// Who may use which key.

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
+use super::protocol::Protocol;
 use crate::caller::Caller;
 
 /// How long a client may take until it has said what protocol it speaks; TLS has the same again.
@@ -27,6 +28,7 @@ pub(super) enum Transport {
 pub(super) struct Connection {
     transport: Transport,
     caller: Caller,
+    protocol: Protocol,
     greeting: Option<Greeting>,
     closed: Option<oneshot::Sender<()>>,
     _place: OwnedSemaphorePermit,
@@ -39,10 +41,10 @@ struct Greeting {
 }
 
 impl Connection {
-    /// `greeting` is how many bytes a client sends first whatever it wants; `place` is given back when the connection ends.
-    pub fn new(transport: Transport, caller: Caller, greeting: usize, place: OwnedSemaphorePermit) -> Self {
-        let greeting = Greeting { missing: greeting, ends: Box::pin(tokio::time::sleep(GREETING)) };
-        Self { transport, caller, greeting: Some(greeting), closed: None, _place: place }
+    /// `place` is given back when the connection ends.
+    pub fn new(transport: Transport, caller: Caller, protocol: Protocol, place: OwnedSemaphorePermit) -> Self {
+        let greeting = Greeting { missing: protocol.greeting(), ends: Box::pin(tokio::time::sleep(GREETING)) };
+        Self { transport, caller, protocol, greeting: Some(greeting), closed: None, _place: place }
     }
 
     pub fn caller(&self) -> &Caller {
@@ -54,6 +56,24 @@ impl Connection {
         let (sender, receiver) = oneshot::channel();
         self.closed = Some(sender);
         receiver
+    }
+
+    /// Notes what has been read of a greeting. Who speaks another protocol would wait for an answer that its own could read.
+    fn heed_greeting(&mut self, read: &[u8]) -> io::Result<()> {
+        let Some(greeting) = &mut self.greeting else { return Ok(()) };
+        let is_first = greeting.missing == self.protocol.greeting();
+        if let Some(&first) = read.first()
+            && is_first
+            && !self.protocol.begins_with(first)
+        {
+            tracing::info!(caller = %self.caller, expected = %self.protocol, "a client speaks another protocol than its listener");
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        greeting.missing = greeting.missing.saturating_sub(read.len());
+        if greeting.missing == 0 {
+            self.greeting = None;
+        }
+        Ok(())
     }
 
     fn transport(&mut self) -> Pin<&mut dyn Stream> {
@@ -78,14 +98,7 @@ impl AsyncRead for Connection {
             }
             return Poll::Pending;
         }
-        let read = buffer.filled().len() - before;
-        if let Some(greeting) = &mut self.greeting {
-            greeting.missing = greeting.missing.saturating_sub(read);
-            if greeting.missing == 0 {
-                self.greeting = None;
-            }
-        }
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.heed_greeting(&buffer.filled()[before..]))
     }
 }
 

@@ -7,8 +7,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::connection::{Connection, Transport};
 use super::listener::Acceptor;
+use super::protocol::Protocol;
 use super::tls::Tls;
 use crate::caller::Caller;
+use crate::count;
 
 /// How long accepting pauses when the system can't give another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -17,8 +19,7 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 pub(super) struct Gate {
     pub acceptor: Acceptor,
     pub tls: Option<Arc<Tls>>,
-    /// How many bytes a client sends before anything else.
-    pub greeting: usize,
+    pub protocol: Protocol,
     pub places: Arc<Semaphore>,
     pub to: mpsc::Sender<Connection>,
 }
@@ -31,10 +32,10 @@ impl Gate {
             match self.acceptor.accept().await {
                 Ok((transport, caller)) => {
                     let (tls, to) = (self.tls.clone(), self.to.clone());
-                    tokio::spawn(greet(tls, transport, caller, self.greeting, place, to));
+                    tokio::spawn(greet(tls, transport, caller, self.protocol, place, to));
                 }
                 Err(error) => {
-                    tracing::warn!(listener = self.acceptor.name, %error, "a connection can't be accepted");
+                    tracing::warn!(listener = self.acceptor.name, error = error.to_string(), "a connection can't be accepted");
                     tokio::time::sleep(EXHAUSTED).await;
                 }
             }
@@ -46,7 +47,7 @@ async fn greet(
     tls: Option<Arc<Tls>>,
     transport: Transport,
     caller: Caller,
-    greeting: usize,
+    protocol: Protocol,
     place: OwnedSemaphorePermit,
     to: mpsc::Sender<Connection>,
 ) {
@@ -55,11 +56,14 @@ async fn greet(
             let from = stream.peer_addr().map_or_else(|error| error.to_string(), |address| address.to_string());
             match tls.accept(stream).await {
                 Ok((stream, identity)) => (Transport::Tls(Box::new(stream)), Caller::Certificate(Box::new(identity))),
-                Err(error) => return tracing::info!(from, %error, "no TLS with a client"),
+                Err(error) => {
+                    count::tls_refusal();
+                    return tracing::info!(from, error = error.to_string(), "no TLS with a client");
+                }
             }
         }
         (_, transport) => (transport, caller),
     };
     // Nobody takes it any more when the server has stopped.
-    let _ = to.send(Connection::new(transport, caller, greeting, place)).await;
+    let _ = to.send(Connection::new(transport, caller, protocol, place)).await;
 }

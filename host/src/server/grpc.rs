@@ -29,8 +29,6 @@ pub(super) use generated::{KeyProviderKeyWrapProtocolInput as Input, KeyProvider
 
 /// The full name of the service, in both protocols.
 pub(super) const SERVICE: &str = "keyprovider.KeyProviderService";
-/// The bytes of HTTP/2's connection preface (RFC 9113 section 3.4).
-pub(super) const PREFACE: usize = 24;
 /// How much longer than an exchange a request may take, for a message that arrives slowly.
 const MESSAGE_TIME: Duration = Duration::from_secs(10);
 /// How long the answers of the last exchanges have to leave when the server stops.

@@ -72,7 +72,7 @@ impl Protocol {
                 () = tokio::time::sleep(max_age) => finish(connection, &stream).await,
             };
             if let Err(error) = ended {
-                tracing::debug!(%error, "a connection broke");
+                tracing::debug!(error = error.to_string(), "a connection broke");
             }
         }
     }

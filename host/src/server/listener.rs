@@ -8,15 +8,9 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::address::Address;
 use super::connection::Transport;
+use super::protocol::Protocol;
 use crate::Error;
 use crate::caller::Caller;
-
-/// What a listener's clients speak.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Protocol {
-    Grpc,
-    Ttrpc,
-}
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -79,7 +73,7 @@ impl Listener {
             if let (Some(Socket::Tcp(_)), Protocol::Ttrpc) = (&socket, protocol) {
                 return Err(failed(io::Error::other("ttrpc has no TLS, so it is served on Unix sockets only")));
             }
-            listeners.extend(socket.map(|socket| Self { protocol, name: name_of(&socket), socket, file: None }));
+            listeners.extend(socket.map(|socket| Self { protocol, name: name_of(&socket, protocol), socket, file: None }));
         }
         Ok(listeners)
     }
@@ -89,11 +83,12 @@ impl Listener {
     }
 }
 
-fn name_of(socket: &Socket) -> String {
+fn name_of(socket: &Socket, protocol: Protocol) -> String {
     match socket {
-        Socket::Unix(socket) => match socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned)) {
-            Some(path) => format!("unix://{}", path.display()),
-            None => "unix:".into(),
+        Socket::Unix(socket) => match (socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned)), protocol) {
+            (Some(path), Protocol::Grpc) => Address::Grpc(path).to_string(),
+            (Some(path), Protocol::Ttrpc) => Address::Ttrpc(path).to_string(),
+            (None, _) => "unix:".into(),
         },
         Socket::Tcp(socket) => socket.local_addr().map_or_else(|_| "tcp:".into(), |address| format!("tcp://{address}")),
     }

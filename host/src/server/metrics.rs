@@ -1,5 +1,7 @@
 //! Metrics for Prometheus, and whether the server is up, on a listener of their own.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -7,6 +9,7 @@ use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
+use crate::audit::Audit;
 use crate::{Error, count};
 
 /// The bounds of the histograms' buckets, in seconds: a local key takes well under a millisecond, a KMS far away a second.
@@ -29,6 +32,7 @@ impl Metrics {
         let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS).map_err(|error| failed(&error))?;
         let handle = builder.install_recorder().map_err(|error| failed(&error))?;
         count::describe();
+        count::begin();
         Ok(Self(handle))
     }
 
@@ -38,21 +42,38 @@ impl Metrics {
     }
 }
 
-/// Serves `/metrics` and `/healthz`. While the server drains, it is not healthy any more, and what it still does is counted.
-pub(super) async fn serve(metrics: Metrics, listener: tokio::net::TcpListener, stop: watch::Receiver<bool>) {
+/// Serves `/metrics` and `/healthz`. While the server drains, it is not healthy any more, and what it still does is counted. Nor is it while no
+/// record can be written: it gives out no key then.
+pub(super) async fn serve(metrics: Metrics, listener: tokio::net::TcpListener, stop: watch::Receiver<bool>, audit: Option<Arc<Audit>>) {
     let text = move || {
         let text = metrics.text();
         async move { ([(CONTENT_TYPE, TEXT)], text) }
     };
     let healthy = move || {
-        let health = match *stop.borrow() {
-            true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
-            false => (StatusCode::OK, "ok\n"),
-        };
-        async move { health }
+        let (stopping, audit) = (*stop.borrow(), audit.clone());
+        async move {
+            match stopping {
+                true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+                false if !can_be_written(audit).await => (StatusCode::SERVICE_UNAVAILABLE, "the audit log can't be written\n"),
+                false => (StatusCode::OK, "ok\n"),
+            }
+        }
     };
     let routes = Router::new().route("/metrics", get(text)).route("/healthz", get(healthy));
     if let Err(error) = axum::serve(listener, routes).await {
-        tracing::error!(%error, "metrics are not served any more");
+        tracing::error!(error = error.to_string(), "metrics are not served any more");
+    }
+}
+
+/// Whether records can be written, as far as the disk tells without one. Why not is for the log: it has paths in it.
+async fn can_be_written(audit: Option<Arc<Audit>>) -> bool {
+    let Some(audit) = audit else { return true };
+    match tokio::task::spawn_blocking(move || audit.check()).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(error = error.line(), "not healthy");
+            false
+        }
+        Err(_) => false,
     }
 }

@@ -13,6 +13,7 @@ mod grpc;
 mod http2;
 mod listener;
 mod metrics;
+mod protocol;
 mod refresh;
 mod status;
 mod telemetry;
@@ -28,13 +29,13 @@ use tokio::task::JoinSet;
 pub use self::address::{Address, AddressError};
 use self::exchanges::Exchanges;
 use self::gate::Gate;
-use self::listener::{Acceptor, Listener, Protocol};
+use self::listener::{Acceptor, Listener};
 pub use self::metrics::Metrics;
+use self::protocol::Protocol;
 use self::refresh::Refreshed;
 pub use self::telemetry::SPANS;
 use self::tls::{Files, Tls};
-use crate::config;
-use crate::{Error, KeyProvider};
+use crate::{Error, KeyProvider, config, count};
 
 /// The name of this provider where neither the configuration nor the message tells it: the original server's.
 pub const DEFAULT_NAME: &str = "grpc-keyprovider";
@@ -78,12 +79,17 @@ impl Server {
     /// Listens: on the sockets that systemd handed over, if there are any, else where `settings` say.
     ///
     /// # Errors
-    /// If a setting is wrong, a file of TLS can't be read, TCP would be served without TLS and nobody said that it may, or an address
+    /// If a setting is wrong, the audit log can't be written, a file of TLS can't be read, TCP would be served without TLS and nobody said that it may, or an address
     /// can't be listened on.
     pub fn bind(provider: KeyProvider, settings: &config::Server, metrics: Option<Metrics>) -> Result<Self, Error> {
         settings.check()?;
+        provider.audit().map_or(Ok(()), |audit| audit.begin())?;
         let tls = settings.tls()?.map(|[certificate, key, client_ca]| Tls::load(Files { certificate, key, client_ca })).transpose()?;
-        let check = |is_tcp: bool, address: &str| match is_tcp && tls.is_none() && !settings.insecure_tcp {
+        let check = |is_tcp: bool, address: &str| match is_tcp && tls.is_none() {
+            true if settings.insecure_tcp => {
+                tracing::warn!(address, "TCP without TLS: whoever reaches it is a caller, and messages and answers can be read on the way");
+                Ok(())
+            }
             true => Err(open_to_all(address)),
             false => Ok(()),
         };
@@ -132,6 +138,10 @@ impl Server {
         let failed = |error: std::io::Error| Error::Internal { reason: format!("a socket can't be used: {error}") };
         // The first instance opens files that all later ones share: now, and not when clients have taken the last descriptors.
         provider.inspect(READY).await?;
+        let audit = provider.audit().cloned();
+        if let Some(tls) = &tls {
+            count::certificate(tls.current().not_after.timestamp());
+        }
         let mut refreshed = vec![Refreshed::Policy(provider.policy().clone())];
         refreshed.extend(tls.clone().map(Refreshed::Certificates));
         let exchanges = Arc::new(Exchanges::new(provider, settings.max_exchanges, settings.max_waiting));
@@ -140,18 +150,19 @@ impl Server {
         let (ttrpc, ttrpc_connections) = mpsc::channel(BACKLOG);
         let mut accepting = JoinSet::new();
         for listener in listeners {
-            let (to, greeting) = match listener.protocol {
-                Protocol::Grpc => (grpc.clone(), grpc::PREFACE),
-                Protocol::Ttrpc => (ttrpc.clone(), ttrpc::HEADER),
+            let protocol = listener.protocol;
+            let to = match protocol {
+                Protocol::Grpc => grpc.clone(),
+                Protocol::Ttrpc => ttrpc.clone(),
             };
             let tls = tls.clone().filter(|_| listener.is_tcp());
-            let gate = Gate { acceptor: Acceptor::new(listener).map_err(failed)?, tls, greeting, places: places.clone(), to };
+            let gate = Gate { acceptor: Acceptor::new(listener).map_err(failed)?, tls, protocol, places: places.clone(), to };
             accepting.spawn(gate.accept());
         }
         let mut beside = JoinSet::new();
         beside.spawn(refresh::keep_fresh(refreshed, reload));
         if let Some((metrics, listener)) = metrics {
-            beside.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, stop.subscribe()));
+            beside.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, stop.subscribe(), audit));
         }
         let serving = async {
             tokio::join!(

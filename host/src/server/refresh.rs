@@ -39,7 +39,12 @@ impl Refreshed {
         let refreshed = self.refresh(asked);
         match (&refreshed, self) {
             (Ok(false), _) => return,
-            (Ok(true), Self::Certificates(_)) => tracing::info!("new connections get the new certificates"),
+            (Ok(true), Self::Certificates(tls)) => {
+                let current = tls.current();
+                let until = current.not_after.to_string();
+                tracing::info!(subject = current.subject, until, "new connections get the new certificates");
+                count::certificate(current.not_after.timestamp());
+            }
             (Ok(true), Self::Policy(policy)) => {
                 let sha256 = policy.digest().map(tracing::field::display);
                 tracing::info!(sha256, "new exchanges get the new policy");
@@ -60,7 +65,7 @@ pub(super) async fn keep_fresh(all: Vec<Refreshed>, reload: Arc<Notify>) {
         // Beside the threads that serve: a long policy takes a while to read.
         let looked = tokio::task::spawn_blocking(move || all.iter().for_each(|one| one.look(asked))).await;
         if let Err(error) = looked {
-            tracing::error!(%error, "files could not be read anew");
+            tracing::error!(error = error.to_string(), "files could not be read anew");
         }
     }
 }

@@ -8,12 +8,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
+use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, crypto};
 use tokio_rustls::server::TlsStream;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::time::ASN1Time;
 
-use super::connection::GREETING;
+use super::connection::GREETING as PATIENCE;
 use crate::Error;
 use crate::caller::Identity;
 use crate::error::printable;
@@ -35,6 +36,14 @@ pub(super) struct Files {
 /// What new connections are greeted with. Read anew when a file changes; connections that stand are not touched.
 pub(super) struct Tls(Fresh<Files>);
 
+/// What the files say.
+pub(super) struct Greeting {
+    config: Arc<ServerConfig>,
+    /// What the server's own certificate is called, and when it ends to be valid, for who watches that.
+    pub subject: String,
+    pub not_after: ASN1Time,
+}
+
 impl Tls {
     pub fn load(files: Files) -> Result<Self, Error> {
         Fresh::load(files).map(Self)
@@ -45,10 +54,15 @@ impl Tls {
         self.0.refresh(asked)
     }
 
+    /// What new connections are greeted with from now on.
+    pub fn current(&self) -> Arc<Greeting> {
+        self.0.current()
+    }
+
     /// Greets a client, and tells who it is.
     pub async fn accept(&self, stream: TcpStream) -> std::io::Result<(TlsStream<TcpStream>, Identity)> {
-        let acceptor = TlsAcceptor::from(self.0.current());
-        let stream = tokio::time::timeout(GREETING, acceptor.accept(stream)).await.map_err(|_| std::io::ErrorKind::TimedOut)??;
+        let acceptor = TlsAcceptor::from(self.current().config.clone());
+        let stream = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await.map_err(|_| std::io::ErrorKind::TimedOut)??;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let identity = certificate.and_then(|certificate| identity(certificate));
         identity.map(|identity| (stream, identity)).ok_or_else(|| std::io::Error::other("the client's certificate can't be read"))
@@ -56,13 +70,22 @@ impl Tls {
 }
 
 impl Source for Files {
-    type Value = ServerConfig;
+    type Value = Greeting;
 
     fn files(&self) -> Vec<&PathBuf> {
         vec![&self.certificate, &self.key, &self.client_ca]
     }
 
-    fn read(&self) -> Result<ServerConfig, Error> {
+    fn read(&self) -> Result<Greeting, Error> {
+        let chain = certificates(&self.certificate)?;
+        let (_, own) = X509Certificate::from_der(&chain[0]).map_err(|error| unusable(&self.certificate, &error))?;
+        let (subject, not_after) = (printable(&own.subject().to_string(), MAX_NAME), own.validity().not_after);
+        Ok(Greeting { config: Arc::new(self.config(chain)?), subject, not_after })
+    }
+}
+
+impl Files {
+    fn config(&self, chain: Vec<CertificateDer<'static>>) -> Result<ServerConfig, Error> {
         let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.client_ca)? {
@@ -73,8 +96,10 @@ impl Source for Files {
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| unusable(&self.key, &error))?;
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| unusable(&self.certificate, &error))?.with_client_cert_verifier(verifier);
-        let config = builder.with_single_cert(certificates(&self.certificate)?, key);
-        let mut config = config.map_err(|error| unusable(&self.certificate, &error))?;
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => unusable(&self.key, &format!("it is not the key of {}", self.certificate.display())),
+            error => unusable(&self.certificate, &error),
+        })?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         // A resumed session would not show its certificate again, and so outlive a CA that was taken out. Go's clients resume none.
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -19,9 +19,6 @@ use super::grpc::{Input, Output, SERVICE};
 use super::{stopped, telemetry};
 use crate::caller::Caller;
 
-/// The bytes of a frame's header.
-pub(super) const HEADER: usize = 10;
-
 /// A method, for one connection: its caller is known.
 struct Method {
     exchanges: Arc<Exchanges>,
@@ -86,7 +83,7 @@ async fn serve_one(exchanges: Arc<Exchanges>, mut connection: Connection, mut st
     let listener = Listener::new(tokio_stream::once(Ok(connection)));
     let mut server = Server::new().register_service(services).add_listener(listener);
     if let Err(error) = server.start().await {
-        tracing::warn!(%error, "a ttrpc connection can't be served");
+        tracing::warn!(error = error.to_string(), "a ttrpc connection can't be served");
         return;
     }
     tokio::select! {

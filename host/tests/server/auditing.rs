@@ -2,6 +2,7 @@
 
 use crate::client::{both_ways, call, connect, runtime};
 use crate::messages::{OPTS_DATA, keyunwrap, keywrap};
+use crate::observing::{get, metrics_of};
 use crate::program::answer;
 use crate::serving::{Serving, socket, user_with};
 
@@ -42,6 +43,35 @@ fn a_server_under_load_keeps_one_chain_over_files_and_signs_its_end() {
     assert!(text.contains(" 246 records, 1 to 246;") && text.contains("it agrees with 1 checkpoint\n"), "{text}");
     let shown = String::from_utf8(answer(user.run(&["audit", "show", "--outcome", "ok", "--operation", "unwrap"], b""))).unwrap();
     assert_eq!(shown.lines().filter(|line| line.contains(" uid:") && line.contains(" use ")).count(), 61);
+}
+
+#[test]
+fn a_server_that_can_write_no_record_is_not_healthy_and_says_why_in_its_log_only() {
+    let user = user_with("[audit]\nfile = \"audit.jsonl\"\n");
+    let log = user.home().join("audit.jsonl");
+    assert!(user.run(&[], &keywrap(&[(NAME, KEY)], OPTS_DATA)).status.success());
+    let server = Serving::start(&user, &["--listen", &socket(&user).1, "--metrics", "127.0.0.1:0"]);
+    let metrics = metrics_of(&server);
+    assert_eq!(get(&metrics, "/healthz"), (200, "ok\n".into()));
+    // It knows the log from its start on, not from its first record.
+    std::fs::rename(&log, user.home().join("elsewhere")).unwrap();
+    assert_eq!(get(&metrics, "/healthz"), (503, "the audit log can't be written\n".into()));
+    assert!(server.wait_for("not healthy")["error"].as_str().unwrap().contains("is neither in it"));
+    std::fs::rename(user.home().join("elsewhere"), &log).unwrap();
+    assert_eq!(get(&metrics, "/healthz").0, 200);
+}
+
+#[test]
+fn a_server_that_can_write_no_record_does_not_start() {
+    let user = user_with("[audit]\nfile = \"audit.jsonl\"\n");
+    user.write("audit.jsonl", "something else\n");
+    let output = user.run(&["serve", "--listen", &socket(&user).1], b"");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(1) && !text.contains("listening") && text.contains("it is no audit log"),
+        "{:?} {text}",
+        output.status.code()
+    );
 }
 
 #[test]

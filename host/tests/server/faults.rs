@@ -135,6 +135,29 @@ fn bytes_that_are_no_protocol_end_the_connection_and_nothing_else() {
     });
 }
 
+#[test]
+fn who_speaks_the_other_protocol_is_sent_away_at_once_and_the_log_says_so() {
+    let user = user_with("");
+    let ttrpc = user.home().join("ttrpc.sock");
+    let server = Serving::start(&user, &["--listen", &socket(&user).1, "--listen", &format!("ttrpc+unix://{}", ttrpc.display())]);
+    // How a client of gRPC begins, and a request of ttrpc that is as long as it says.
+    let [grpc, frame] = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], b"\0\0\0\x02\0\0\0\x01\x01\0\x08\x01"];
+    for (path, greeting, expected) in [(&ttrpc, grpc, "ttrpc"), (&socket(&user).0, frame, "gRPC")] {
+        let mut client = UnixStream::connect(path).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client.write_all(greeting).unwrap();
+        let mut rest = Vec::new();
+        if let Err(error) = client.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+        server.wait_until(expected, |line| {
+            line["message"] == "a client speaks another protocol than its listener"
+                && line["expected"] == expected
+                && line["level"] == "INFO"
+        });
+    }
+}
+
 /// Bounded so that the test is quick; `OCICRYPT_KMS_EXCHANGES=200000` makes it long.
 #[test]
 fn memory_does_not_grow_with_the_number_of_exchanges() {

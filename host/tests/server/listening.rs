@@ -50,6 +50,8 @@ fn tcp_without_tls_is_served_where_it_is_asked_for_and_its_caller_is_anonymous()
         call(&channel, "WrapKey", &wrapping(&["local://team"])).await.unwrap();
     });
     assert_eq!(server.wait_for("done")["caller"], "anonymous");
+    let warned = server.wait_until("a warning", |line| line["level"] == "WARN");
+    assert!(warned["message"].as_str().unwrap().starts_with("TCP without TLS") && warned["address"].is_string(), "{warned}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ const TEAM: &[&str] = &["local://team"];
 const GCP: &[&str] = &["gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k"];
 
 /// The status and the body of one GET.
-fn get(address: &str, path: &str) -> (u16, String) {
+pub fn get(address: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -25,9 +25,25 @@ fn get(address: &str, path: &str) -> (u16, String) {
 }
 
 /// Where a server's metrics are, as it said.
-fn metrics_of(server: &Serving) -> String {
+pub fn metrics_of(server: &Serving) -> String {
     let line = server.wait_for("metrics");
     line["address"].as_str().unwrap().trim_start_matches("http://").trim_end_matches("/metrics").to_owned()
+}
+
+#[test]
+fn what_an_alert_waits_for_is_there_before_it_happens() {
+    let user = user();
+    let server = Serving::start(&user, &["--listen", &socket(&user).1, "--metrics", "127.0.0.1:0"]);
+    let (_, text) = get(&metrics_of(&server), "/metrics");
+    for line in [
+        r#"ocicrypt_kms_reloads_total{what="policy",outcome="failed"} 0"#,
+        r#"ocicrypt_kms_reloads_total{what="certificates",outcome="failed"} 0"#,
+        "ocicrypt_kms_tls_refusals_total 0",
+        "ocicrypt_kms_sandbox_failures_total 0",
+        concat!("ocicrypt_kms_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+    }
 }
 
 #[test]

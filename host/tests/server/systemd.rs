@@ -35,7 +35,8 @@ fn sockets_that_systemd_hands_over_are_served_each_with_its_protocol() {
     command.args(["-c", ACTIVATE]).args([&grpc, &ttrpc]).args([env!("CARGO_BIN_EXE_ocicrypt-kms"), "serve", "--log-format", "json"]);
     user.as_user(&mut command);
     command.env("PATH", std::env::var_os("PATH").unwrap());
-    let _server = Serving::spawn(command);
+    let server = Serving::spawn(command);
+    assert_eq!(server.addresses, [format!("unix://{}", grpc.display()), format!("ttrpc+unix://{}", ttrpc.display())]);
     runtime().block_on(async {
         call(&connect(&grpc).await.unwrap(), "WrapKey", &wrapping(TEAM)).await.unwrap();
         let client = ttrpc::r#async::Client::connect(&format!("unix://{}", ttrpc.display())).await.unwrap();

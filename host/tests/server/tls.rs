@@ -12,8 +12,9 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use crate::certificates::{Authority, Issued};
 use crate::client::{call, runtime};
 use crate::messages::wrapping;
+use crate::observing::{get, metrics_of};
 use crate::program::Program;
-use crate::serving::{Serving, user};
+use crate::serving::{Serving, user, user_with};
 
 const TEAM: &[&str] = &["local://team"];
 
@@ -108,9 +109,24 @@ fn certificates_are_replaced_under_load_without_a_failure() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert!(renewed() >= 2);
+        let line = server.wait_for("new connections get the new certificates");
+        assert!(line["subject"].as_str().unwrap().starts_with("CN=") && line["until"].is_string(), "{line}");
         wrap(&server, &new, Some(&client)).await.unwrap_err();
         call(&standing, "WrapKey", &wrapping(TEAM)).await.unwrap();
     });
+}
+
+#[test]
+fn clients_that_tls_refuses_and_the_certificates_end_are_counted() {
+    let (user, authority) = (user_with("[server]\nmetrics = \"127.0.0.1:0\"\n"), Authority::new("ca"));
+    let server = serve(&user, &authority);
+    runtime().block_on(wrap(&server, &authority, None)).unwrap_err();
+    server.wait_for("no TLS with a client");
+    let (_, text) = get(&metrics_of(&server), "/metrics");
+    assert!(text.lines().any(|line| line == "ocicrypt_kms_tls_refusals_total 1"), "{text}");
+    let end = text.lines().find_map(|line| line.strip_prefix("ocicrypt_kms_certificate_not_after_timestamp_seconds ")).expect(&text);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert!(end.parse::<f64>().unwrap() > now.as_secs_f64());
 }
 
 #[test]
@@ -119,7 +135,8 @@ fn files_that_do_not_fit_together_leave_the_old_ones_in_place() {
     let server = serve(&user, &authority);
     user.write("server.key", authority.server("localhost").key);
     let line = server.wait_for("the certificates stay as they were");
-    assert!(line["error"].as_str().unwrap().contains("server.crt"), "{line}");
+    let error = line["error"].as_str().unwrap();
+    assert!(error.contains("server.key: the file can't be used for TLS: it is not the key of ") && error.contains("server.crt"), "{line}");
     runtime().block_on(wrap(&server, &authority, Some(&authority.client("node", &[])))).unwrap();
 }
 

@@ -1,0 +1,41 @@
+//! What a listener's clients speak, and how one that speaks something else is told by its first byte.
+
+use std::fmt;
+
+/// What a listener's clients speak.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Protocol {
+    /// HTTP/2, whose clients begin with a preface (RFC 9113 section 3.4).
+    Grpc,
+    /// Frames, whose headers begin with a length.
+    Ttrpc,
+}
+
+impl Protocol {
+    /// How many bytes a client sends before it can expect anything.
+    pub fn greeting(self) -> usize {
+        match self {
+            Self::Grpc => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
+            // The length, the stream's number, type and flags.
+            Self::Ttrpc => 4 + 4 + 1 + 1,
+        }
+    }
+
+    /// Whether a client's first byte can be one of this protocol.
+    pub fn begins_with(self, first: u8) -> bool {
+        match self {
+            Self::Grpc => first == b'P',
+            // The length has four bytes and is at most 4 MiB.
+            Self::Ttrpc => first == 0,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Grpc => "gRPC",
+            Self::Ttrpc => "ttrpc",
+        })
+    }
+}
