@@ -167,9 +167,10 @@ fn the_log_says_of_clients_that_tls_refuses_what_the_documentation_lists() {
     let strange = ["-CAfile", strange.to_str().unwrap()];
     let with = |client: &Issued| openssl(&server, &user, Some(client), &[]);
     let saying = |more: &[&str]| openssl(&server, &user, Some(&good), more);
-    let cases: [(&str, &dyn Fn()); 13] = [
+    let cases: [(&str, &dyn Fn()); 14] = [
         ("peer sent no certificates", &|| openssl(&server, &user, None, &[])),
         ("invalid peer certificate: UnknownIssuer", &|| with(&other.client("node", &[]))),
+        ("invalid peer certificate: BadSignature", &|| with(&Authority::new("ca").client("node", &[]))),
         ("invalid peer certificate: certificate expired", &|| with(&authority.client_until("node", 2020))),
         ("invalid peer certificate: certificate not valid yet", &|| with(&authority.client_from("node", 2999))),
         ("invalid peer certificate: certificate does not allow extended key usage", &|| with(&authority.server("node"))),
