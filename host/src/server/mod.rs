@@ -82,7 +82,7 @@ impl Server {
     /// can't be listened on.
     pub fn bind(provider: KeyProvider, settings: &config::Server, metrics: Option<Metrics>) -> Result<Self, Error> {
         settings.check()?;
-        let tls = settings.tls()?.map(|[certificate, key, client_ca]| Tls::load(Files { certificate, key, client_ca })).transpose()?;
+        let tls = tls(settings)?;
         let check = |is_tcp: bool, address: &str| match is_tcp && tls.is_none() && !settings.insecure_tcp {
             true => Err(open_to_all(address)),
             false => Ok(()),
@@ -104,6 +104,16 @@ impl Server {
         };
         let control = Control { stop: watch::channel(false).0, reload: Arc::default() };
         Ok(Self { provider, listeners, metrics, tls: tls.map(Arc::new), settings: settings.clone(), control })
+    }
+
+    /// Checks what [`Server::bind`] needs of `settings`, and listens nowhere: limits, addresses, and whether the files of TLS fit together.
+    ///
+    /// # Errors
+    /// The same as those of [`Server::bind`].
+    pub fn check(settings: &config::Server) -> Result<(), Error> {
+        settings.check()?;
+        tls(settings)?;
+        addresses(settings).map(drop)
     }
 
     /// Where it can be reached.
@@ -171,6 +181,10 @@ impl Server {
             () = draining => Ok(()),
         }
     }
+}
+
+fn tls(settings: &config::Server) -> Result<Option<Tls>, Error> {
+    settings.tls()?.map(|[certificate, key, client_ca]| Tls::load(Files { certificate, key, client_ca })).transpose()
 }
 
 fn addresses(settings: &config::Server) -> Result<Vec<Address>, Error> {
