@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use jiff::Timestamp;
 use ocicrypt_kms::audit::{self, Audit, Checkpoint, PrivateKey, PublicKey, Record, Summary};
 use ocicrypt_kms::error::printable;
-use ocicrypt_kms::{Config, Digest, Error, ErrorKind};
+use ocicrypt_kms::{Digest, Error, ErrorKind, config};
 
 use super::{Options, complain, counted, print};
 
@@ -91,26 +91,50 @@ fn time(text: &str) -> Result<Timestamp, String> {
 
 impl Command {
     pub(super) fn run(self, options: &Options) -> Result<ExitCode, Error> {
-        let config = options.config()?;
+        let config = Configured { audit: options.config()?.audit, file: options.config_file() };
         let done = |text: String| print(text.as_bytes()).map(|()| ExitCode::SUCCESS);
         match self {
             Self::Verify(verify) => verify.run(&config),
             Self::Show(show) => show.run(&config),
-            Self::Rotate => done(format!("{}\n", log(&config)?.rotate()?.display())),
-            Self::Checkpoint => done(format!("{}\n", log(&config)?.checkpoint()?.line)),
+            Self::Rotate => done(format!("{}\n", config.log()?.rotate()?.display())),
+            Self::Checkpoint => done(format!("{}\n", config.log()?.checkpoint()?.line)),
             Self::Keygen { file } => done(keygen(&file)?),
         }
     }
 }
 
-/// The configured log, to write to.
-fn log(config: &Config) -> Result<Audit, Error> {
-    Audit::of(&config.audit, true, Vec::new())?.ok_or_else(not_configured)
+/// The settings below `[audit]`, and the configuration that they are from.
+struct Configured {
+    audit: config::Audit,
+    file: Option<PathBuf>,
 }
 
-fn not_configured() -> Error {
-    let reason = "no audit log is configured; set `file` below `[audit]`, or name the log".into();
-    Error::Configuration { place: "audit.file".into(), reason }
+impl Configured {
+    /// The configured log, to write to.
+    fn log(&self) -> Result<Audit, Error> {
+        Audit::of(&self.audit, true, Vec::new())?.ok_or_else(|| self.missing(""))
+    }
+
+    /// The files of a log; at least one.
+    fn files(&self, named: Option<PathBuf>) -> Result<Vec<PathBuf>, Error> {
+        let log = named.or_else(|| self.audit.file.clone()).ok_or_else(|| self.missing(", or name the log"))?;
+        match audit::files(&log) {
+            Ok(files) if !files.is_empty() => Ok(files),
+            Ok(_) => Err(unreadable(&log, "there is no such file")),
+            Err(error) => Err(unreadable(&log, &error.to_string())),
+        }
+    }
+
+    /// No log is configured. A server often has a configuration of its own.
+    fn missing(&self, instead: &str) -> Error {
+        let read = match &self.file {
+            Some(file) => format!("{} was read", file.display()),
+            None => "no configuration file was found".into(),
+        };
+        let remedy = "set `file` below `[audit]`, or read another configuration, such as a server's, with --config FILE";
+        let reason = format!("no audit log is configured: {read}; {remedy}{instead}");
+        Error::Configuration { place: "audit.file".into(), reason }
+    }
 }
 
 fn keygen(file: &Path) -> Result<String, Error> {
@@ -123,24 +147,14 @@ fn keygen(file: &Path) -> Result<String, Error> {
     Ok(format!("{}  {}  key {}\n", file.display(), Path::new(&public).display(), key.public().id()))
 }
 
-/// The files of a log; at least one.
-fn files(named: Option<PathBuf>, config: &Config) -> Result<Vec<PathBuf>, Error> {
-    let log = named.or_else(|| config.audit.file.clone()).ok_or_else(not_configured)?;
-    match audit::files(&log) {
-        Ok(files) if !files.is_empty() => Ok(files),
-        Ok(_) => Err(unreadable(&log, "there is no such file")),
-        Err(error) => Err(unreadable(&log, &error.to_string())),
-    }
-}
-
 fn unreadable(place: &Path, reason: &str) -> Error {
     Error::Configuration { place: place.display().to_string(), reason: reason.into() }
 }
 
 impl Verify {
-    fn run(self, config: &Config) -> Result<ExitCode, Error> {
+    fn run(self, config: &Configured) -> Result<ExitCode, Error> {
         let checkpoints = self.checkpoints(config)?;
-        let files = files(self.log, config)?;
+        let files = config.files(self.log)?;
         let verified = audit::verify(&files, checkpoints, |_| {}).map_err(|error| unreadable(&files[0], &error.to_string()))?;
         let (text, code) = match verified {
             Ok(summary) => (describe(&summary), ExitCode::SUCCESS),
@@ -150,7 +164,7 @@ impl Verify {
         Ok(code)
     }
 
-    fn checkpoints(&self, config: &Config) -> Result<Vec<Checkpoint>, Error> {
+    fn checkpoints(&self, config: &Configured) -> Result<Vec<Checkpoint>, Error> {
         let ours = self.log.is_none().then(|| config.audit.checkpoint_file()).flatten().filter(|file| file.exists());
         let Some(file) = self.checkpoint.clone().or(ours) else { return Ok(Vec::new()) };
         let key = match (&self.public_key, &config.audit.checkpoint_key) {
@@ -185,8 +199,8 @@ fn describe(summary: &Summary) -> String {
 }
 
 impl Show {
-    fn run(self, config: &Config) -> Result<ExitCode, Error> {
-        let files = files(self.log, config)?;
+    fn run(self, config: &Configured) -> Result<ExitCode, Error> {
+        let files = config.files(self.log)?;
         let (mut text, mut shown) = (String::new(), Ok(()));
         let outcome = audit::verify(&files, Vec::new(), |record| {
             if self.filter.wants(record) {

@@ -42,6 +42,7 @@ struct Arguments {
 
 /// What every command that uses keys needs to know.
 #[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Options {
     /// Name of this provider in ocicrypt.json [default: the parameter that holds key URIs]
     #[arg(long, value_name = "NAME", global = true)]
@@ -156,6 +157,11 @@ impl Options {
         Ok(self.over(Config::load(self.config.as_deref(), &Environment::process())?))
     }
 
+    /// The configuration file, if there is one.
+    fn config_file(&self) -> Option<PathBuf> {
+        Config::locate(self.config.as_deref(), &Environment::process())
+    }
+
     /// The configuration with what the command line says in its place.
     fn over(&self, mut config: Config) -> Config {
         let component = &mut config.component;
@@ -214,6 +220,30 @@ mod tests {
     #[test]
     fn no_arguments_are_read_as_the_parser_reads_them() {
         assert_eq!(format!("{:?}", Arguments::default()), format!("{:?}", Arguments::parse_from(["ocicrypt-kms"])));
+    }
+
+    #[test]
+    fn the_options_of_every_command_stand_behind_a_commands_own_ones() {
+        let mut command = Arguments::command();
+        command.build();
+        for command in command.get_subcommands_mut() {
+            let help = command.render_help().to_string();
+            let (own, every) = help.split_once("Options of every command:").unwrap();
+            for option in ["--provider ", "--config ", "--adc ", "--kmsURI ", "--component ", "--component-sha256 ", "--debugLog "] {
+                assert!(!own.contains(option) && every.contains(option), "{option}: {help}");
+            }
+            assert!(!every.contains("--help"), "{help}");
+        }
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn the_help_of_serve_says_where_the_other_settings_are() {
+        let mut command = Arguments::command();
+        let help = command.find_subcommand_mut("serve").unwrap().render_help().to_string();
+        for says in ["`[server]` in the configuration", "docs/configuration.md", "group", "max-exchanges", "drain-seconds"] {
+            assert!(help.contains(says), "{says}: {help}");
+        }
     }
 
     #[test]

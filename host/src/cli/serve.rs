@@ -12,7 +12,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Options, log};
 
+/// Settings that have no flag.
+const ELSEWHERE: &str = "Settings that have no flag stand below `[server]` in the configuration: group, max-exchanges, max-waiting,
+max-connections and drain-seconds. So may those that have one. See docs/configuration.md";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = ELSEWHERE)]
 pub(super) struct Serve {
     /// Where to listen: unix:///PATH, ttrpc+unix:///PATH, tcp://HOST:PORT [default: unix:///run/ocicrypt-kms/kms.sock]
     #[arg(long, value_name = "URI")]
@@ -66,6 +71,7 @@ impl Serve {
         let mut config = options.config()?;
         self.override_settings(&mut config.server)?;
         let settings = config.server.clone();
+        settings.check()?;
         let _log = log::start(settings.log_format, settings.log_level)?;
         if config.keys.as_ref().is_some_and(Vec::is_empty) {
             tracing::warn!("`keys` is empty, so that no key is lent; list those that are, or set `policy`, and start anew");

@@ -79,12 +79,12 @@ impl Server {
     /// Listens: on the sockets that systemd handed over, if there are any, else where `settings` say.
     ///
     /// # Errors
-    /// If a setting is wrong, the audit log can't be written, a file of TLS can't be read, TCP would be served without TLS and nobody said that it may, or an address
-    /// can't be listened on.
+    /// If a setting is wrong, a file of TLS can't be read, the audit log can't be written, TCP would be served without TLS and nobody said that
+    /// it may, or an address can't be listened on.
     pub fn bind(provider: KeyProvider, settings: &config::Server, metrics: Option<Metrics>) -> Result<Self, Error> {
         settings.check()?;
+        let tls = tls(settings)?;
         provider.audit().map_or(Ok(()), |audit| audit.begin())?;
-        let tls = settings.tls()?.map(|[certificate, key, client_ca]| Tls::load(Files { certificate, key, client_ca })).transpose()?;
         let check = |is_tcp: bool, address: &str| match is_tcp && tls.is_none() {
             true if settings.insecure_tcp => {
                 tracing::warn!(address, "TCP without TLS: whoever reaches it is a caller, and messages and answers can be read on the way");
@@ -110,6 +110,16 @@ impl Server {
         };
         let control = Control { stop: watch::channel(false).0, reload: Arc::default() };
         Ok(Self { provider, listeners, metrics, tls: tls.map(Arc::new), settings: settings.clone(), control })
+    }
+
+    /// Checks what [`Server::bind`] needs of `settings`, and listens nowhere: limits, addresses, and whether the files of TLS fit together.
+    ///
+    /// # Errors
+    /// The same as those of [`Server::bind`].
+    pub fn check(settings: &config::Server) -> Result<(), Error> {
+        settings.check()?;
+        tls(settings)?;
+        addresses(settings).map(drop)
     }
 
     /// Where it can be reached.
@@ -182,6 +192,10 @@ impl Server {
             () = draining => Ok(()),
         }
     }
+}
+
+fn tls(settings: &config::Server) -> Result<Option<Tls>, Error> {
+    settings.tls()?.map(|[certificate, key, client_ca]| Tls::load(Files { certificate, key, client_ca })).transpose()
 }
 
 fn addresses(settings: &config::Server) -> Result<Vec<Address>, Error> {

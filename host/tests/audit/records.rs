@@ -92,6 +92,24 @@ fn without_a_log_nothing_is_written() {
 }
 
 #[test]
+fn who_reads_the_wrong_configuration_is_told_which_it_was() {
+    let mut stage = Stage::new();
+    let file = stage.user.write("other.toml", "").display().to_string();
+    for arguments in [&["verify"][..], &["show"], &["rotate"], &["checkpoint"]] {
+        let (code, line) = program::refusal(&stage.user.run(&[&["--config", &file, "audit"], arguments].concat(), b""));
+        assert!(code == 2 && line.starts_with(&format!("audit.file: no audit log is configured: {file} was read; ")), "{line}");
+        assert!(line.contains("with --config FILE"), "{line}");
+        assert_eq!(line.contains("or name the log"), ["verify", "show"].contains(&arguments[0]), "{line}");
+    }
+    if !std::path::Path::new("/etc/ocicrypt-kms/config.toml").exists() {
+        stage.user.set("OCICRYPT_KMS_CONFIG", "");
+        stage.user.set("XDG_CONFIG_HOME", "/nonexistent");
+        let (code, line) = program::refusal(&stage.audit(&["verify"]));
+        assert!(code == 2 && line.contains("no configuration file was found; ") && line.contains("with --config FILE"), "{line}");
+    }
+}
+
+#[test]
 fn the_log_belongs_to_its_user_alone() {
     let stage = Stage::new();
     stage.wrap();

@@ -1,23 +1,23 @@
 //! `ocicrypt-kms doctor [KEY_URI]`: checks what a container tool needs to use this program.
 
+mod grpc_tls;
+mod ocicrypt_json;
+mod reach;
+mod report;
+
 use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use ocicrypt_kms::audit::Audit;
 use ocicrypt_kms::config::{self, HttpKms};
-use ocicrypt_kms::error::printable;
 use ocicrypt_kms::kms::keystore::{Keystore, PUBLIC_ONLY, default_folder};
 use ocicrypt_kms::protocol::Operation;
 use ocicrypt_kms::sandbox::Sandbox;
-use ocicrypt_kms::{Config, DEFAULT_NAME, Environment, Error, KeyProvider};
+use ocicrypt_kms::{DEFAULT_NAME, Environment, Error, KeyProvider};
 
+use self::report::Report;
 use super::{Options, block_on, print};
-
-/// The variable by which container tools find ocicrypt.json.
-const OCICRYPT_CONFIG: &str = "OCICRYPT_KEYPROVIDER_CONFIG";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Doctor {
@@ -25,29 +25,12 @@ pub(super) struct Doctor {
     key_uri: Option<String>,
 }
 
-/// What was found, as lines for a person.
-#[derive(Default)]
-struct Report {
-    text: String,
-    problems: u32,
-}
-
-impl Report {
-    fn add(&mut self, what: &str, finding: Result<String, String>) {
-        let (mark, text) = match &finding {
-            Ok(text) => ("ok     ", text),
-            Err(text) => ("PROBLEM", text),
-        };
-        self.problems += u32::from(finding.is_err());
-        writeln!(self.text, "{mark} {what}: {}", printable(text, 2048)).expect("a string can be written");
-    }
-}
-
 impl Doctor {
     pub(super) fn run(self, options: Options) -> Result<ExitCode, Error> {
         let mut report = Report::default();
         let config = options.config().ok();
-        let config_file = Config::locate(options.config.as_deref(), &Environment::process());
+        let config_file = options.config_file();
+        let serves = config.is_some() && config_file.as_deref().is_some_and(has_server);
         let name = options.provider.clone().or_else(|| config.as_ref()?.provider.clone());
         let name = name.unwrap_or_else(|| DEFAULT_NAME.into());
         let hardening = config.as_ref().is_none_or(|config| config.hardening);
@@ -62,8 +45,11 @@ impl Doctor {
             audit_log(&config.audit).into_iter().for_each(|finding| report.add("audit log", finding));
             endpoints(&config.http_kms).into_iter().for_each(|(name, finding)| report.add(&name, finding));
         }
+        if let (true, Some(config)) = (serves, &config) {
+            report.add("server", server(&config.server));
+        }
         report.add("local keystore", keystore(config.and_then(|config| config.keystore).as_deref()));
-        report.add("ocicrypt.json", ocicrypt_json(&name));
+        ocicrypt_json::check(&mut report, &name, serves);
         report.add("hardening", Ok(offered(hardening)));
         match provider {
             // Without a configuration there is nothing to try.
@@ -84,6 +70,25 @@ impl Doctor {
 
 fn configuration_file(path: Option<&Path>) -> String {
     path.map_or_else(|| "no file, so that the defaults hold".into(), |path| format!("{} can be used", path.display()))
+}
+
+/// Whether a configuration has a section `[server]`, be it empty: the machine serves.
+fn has_server(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.parse::<toml::Table>().is_ok_and(|sections| sections.contains_key("server"))
+}
+
+/// What `serve` would say of its settings before it listens.
+#[cfg(feature = "server")]
+fn server(settings: &config::Server) -> Result<String, String> {
+    ocicrypt_kms::server::Server::check(settings).map_err(|error| error.line())?;
+    let tls = if settings.tls_cert.is_some() { "the files of TLS fit together" } else { "they name no files of TLS" };
+    Ok(format!("the settings below `[server]` can be used; {tls}"))
+}
+
+#[cfg(not(feature = "server"))]
+fn server(_: &config::Server) -> report::Finding {
+    report::Finding::Note("this program was built without the feature `server`, which reads the settings below `[server]`".into())
 }
 
 /// The component that loads, by its digest.
@@ -126,7 +131,7 @@ fn endpoints(settings: &BTreeMap<String, HttpKms>) -> Vec<(String, Result<String
 #[cfg(not(feature = "http-kms"))]
 fn endpoints(settings: &BTreeMap<String, HttpKms>) -> Vec<(String, Result<String, String>)> {
     let missing = "this program was built without the feature `http-kms`, which lends endpoints";
-    settings.keys().map(|name| (format!("http-kms.{}", printable(name, 64)), Err(missing.to_owned()))).collect()
+    settings.keys().map(|name| (format!("http-kms.{}", ocicrypt_kms::error::printable(name, 64)), Err(missing.to_owned()))).collect()
 }
 
 /// What a process of one exchange can give up on this machine.
@@ -163,35 +168,6 @@ fn keystore(configured: Option<&Path>) -> Result<String, String> {
         }
         Err(error) => Err(format!("{}: {error}", folder.display())),
     }
-}
-
-/// The entry for this provider in the file that container tools read.
-fn ocicrypt_json(name: &str) -> Result<String, String> {
-    let path = std::env::var_os(OCICRYPT_CONFIG).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
-    let path = path.ok_or_else(|| format!("{OCICRYPT_CONFIG} is not set, so container tools find no key provider"))?;
-    let place = path.display();
-    let text = std::fs::read(&path).map_err(|error| format!("{place}: {error}"))?;
-    let json: serde_json::Value = serde_json::from_slice(&text).map_err(|error| format!("{place} is not JSON (line {})", error.line()))?;
-    let entry = &json["key-providers"][name];
-    if let Some(address) = entry["grpc"].as_str() {
-        return Ok(format!("{place}: `{name}` is the service at {address}"));
-    }
-    let command = entry["cmd"]["path"].as_str().ok_or_else(|| format!("{place} has no entry for the provider `{name}`"))?;
-    match find(command) {
-        Some(program) => Ok(format!("{place}: `{name}` is {}", program.display())),
-        None if command.contains('/') => Err(format!("{place}: `{name}` is {command}, which is no program that can be started")),
-        None => Err(format!("{place}: `{name}` is {command}, which is in no folder of PATH; write its whole path there, or install it")),
-    }
-}
-
-/// The program that a command is: itself if it is a path, else the first one in `PATH`, as clients look for it.
-fn find(command: &str) -> Option<PathBuf> {
-    let candidates: Vec<_> = match command.contains('/') {
-        true => vec![PathBuf::from(command)],
-        false => std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(command)).collect(),
-    };
-    let is_program = |path: &PathBuf| path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);
-    candidates.into_iter().find(is_program)
 }
 
 /// Wraps and unwraps a made-up layer key, and says what came of it.
