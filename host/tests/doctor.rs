@@ -271,7 +271,7 @@ fn what_a_server_would_refuse_of_its_settings_is_a_problem() {
     assert!(files(&certificate, "/nonexistent/k", &ca).starts_with("PROBLEM server: /nonexistent/k: the file can't be used for TLS: "));
     assert!(files("/nonexistent/c", &key, &ca).starts_with("PROBLEM server: /nonexistent/c: "));
     assert!(files(&certificate, &key, "/dev/null").starts_with("PROBLEM server: /dev/null: "));
-    assert!(files(&certificate, &other, &ca).starts_with(&format!("PROBLEM server: {certificate}: ")));
+    assert!(files(&certificate, &other, &ca).starts_with(&format!("PROBLEM server: {other}: ")));
     assert!(server("tls-key = '/nonexistent/k'").contains("give all three or none"));
     assert!(server("max-exchanges = 0").starts_with("PROBLEM server: server.max-exchanges: "));
     assert!(server("listen = ['unix:/run/kms.sock']").starts_with("PROBLEM server: server.listen: "));
