@@ -59,9 +59,35 @@ fn a_service_that_listens_is_one_by_grpc_and_by_ttrpc() {
     ] {
         let (text, code) = doctor(&with_entry(&json!({ way: address })), &[]);
         let line = line(&text, "ocicrypt.json");
-        let says = format!("`kmscrypt` is the service at {address} by {way}; somebody listens there");
+        let without = if address.contains("unix:") { "" } else { ", and clients use no TLS" };
+        let says = format!("`kmscrypt` is the service at {address} by {way}; somebody listens there{without}");
         assert!(line.starts_with("ok      ") && line.ends_with(&says) && code == 0, "{text}");
     }
+}
+
+#[test]
+fn a_member_that_no_client_knows_is_a_problem_that_names_those_they_know() {
+    let (text, code) = doctor(&with_entry(&json!({"grpc": "unix:///nowhere/kms.sock", "grpc_tls": {}})), &[]);
+    let line = line(&text, "entry in ocicrypt.json");
+    assert!(line.starts_with("PROBLEM ") && line.contains("`grpc_tls`") && line.contains("grpc, grpc-tls, ttrpc") && code == 1, "{text}");
+}
+
+#[test]
+fn what_belongs_to_a_service_is_no_problem_of_its_clients() {
+    let socket = tempfile::tempdir().unwrap();
+    let path = socket.path().join("kms.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let user = with_entry(&json!({ "grpc": format!("unix://{}", path.display()) }));
+    assert!(user.run(&["keygen", "team"], b"").status.success());
+    let key = user.home().join("keys/team.jwks");
+    std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    user.write("audit.jsonl", "no log");
+    let config = user.write("config.toml", "[audit]\nfile = 'audit.jsonl'\n").display().to_string();
+    let (text, code) = doctor(&user, &["--config", &config]);
+    assert!(line(&text, "local keystore").starts_with("note    ") && !text.contains("audit log: ") && code == 0, "{text}");
+    let output = user.run(&["--config", &config, "doctor", "local://team"], b"");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(line(&text, "local keystore").starts_with("PROBLEM ") && line(&text, "audit log").starts_with("PROBLEM "), "{text}");
 }
 
 #[test]
@@ -203,15 +229,10 @@ fn files_of_a_clients_tls_have_to_be_there() {
 
 #[test]
 fn members_of_grpc_tls_are_those_that_clients_know() {
-    for (wrong, near) in [
-        ("key-flie", "key-file"),
-        ("root-ca", "root-ca-file"),
-        ("servername", "server-name"),
-        ("insecure_skip_verify", "insecure-skip-verify"),
-    ] {
+    let known = "root-ca-file, cert-file, key-file, server-name, insecure-skip-verify";
+    for wrong in ["key-flie", "root-ca", "servername", "insecure_skip_verify"] {
         let line = tls(&json!({ wrong: "x" }));
-        let says = format!("PROBLEM grpc-tls: `{wrong}` is none of its members, so that clients pass over it; the nearest one is `{near}`");
-        assert_eq!(line, says);
+        assert_eq!(line, format!("PROBLEM grpc-tls: `{wrong}` is none of its members, so that clients pass over it; they are {known}"));
     }
     // Clients in Go don't mind the case.
     assert!(tls(&json!({"Server-Name": "kms"})).starts_with("ok      "));

@@ -57,7 +57,10 @@ async fn greet(
             match tls.accept(stream).await {
                 Ok((stream, identity)) => (Transport::Tls(Box::new(stream)), Caller::Certificate(Box::new(identity))),
                 Err(error) => {
-                    count::tls_refusal();
+                    // Who goes away before a word, as checks of load balancers do, was not refused.
+                    if error.kind() != std::io::ErrorKind::UnexpectedEof {
+                        count::tls_refusal();
+                    }
                     return tracing::info!(from, error = error.to_string(), "no TLS with a client");
                 }
             }

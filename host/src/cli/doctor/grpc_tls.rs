@@ -40,9 +40,8 @@ fn text(value: &Value) -> Option<&str> {
 fn member(name: &str, value: &Value) -> Result<(), String> {
     // Go's JSON doesn't mind the case.
     let Some((known, is_file)) = MEMBERS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
-        let nearest = MEMBERS.iter().map(|(known, _)| *known).min_by_key(|known| strsim::osa_distance(known, name)).unwrap_or_default();
-        let name = printable(name, 64);
-        return Err(format!("`{name}` is none of its members, so that clients pass over it; the nearest one is `{nearest}`"));
+        let (name, known) = (printable(name, 64), MEMBERS.map(|(known, _)| known).join(", "));
+        return Err(format!("`{name}` is none of its members, so that clients pass over it; they are {known}"));
     };
     let (is_right, right) = match *known {
         INSECURE => (value.is_boolean(), "neither true nor false"),

@@ -16,7 +16,7 @@ use ocicrypt_kms::protocol::Operation;
 use ocicrypt_kms::sandbox::Sandbox;
 use ocicrypt_kms::{DEFAULT_NAME, Environment, Error, KeyProvider};
 
-use self::report::Report;
+use self::report::{Finding, Report};
 use super::{Options, block_on, print};
 
 #[derive(Debug, clap::Args)]
@@ -41,15 +41,26 @@ impl Doctor {
             provider => (Ok(configuration_file(config_file.as_deref())), Some(provider)),
         };
         report.add("configuration", configuration);
+        let by_service = ocicrypt_json::check(&mut report, &name, serves);
+        // A service has its own, which are no concern of its clients unless a key is to be tried here.
+        let looks = self.key_uri.is_some() || !by_service;
         if let Some(config) = &config {
-            audit_log(&config.audit).into_iter().for_each(|finding| report.add("audit log", finding));
+            let log = looks.then(|| audit_log(&config.audit)).flatten();
+            log.into_iter().for_each(|finding| report.add("audit log", finding));
             endpoints(&config.http_kms).into_iter().for_each(|(name, finding)| report.add(&name, finding));
         }
         if let (true, Some(config)) = (serves, &config) {
             report.add("server", server(&config.server));
         }
-        report.add("local keystore", keystore(config.and_then(|config| config.keystore).as_deref()));
-        ocicrypt_json::check(&mut report, &name, serves);
+        report.add(
+            "local keystore",
+            match looks {
+                true => keystore(config.and_then(|config| config.keystore).as_deref()).into(),
+                false => {
+                    Finding::Note("neither it nor an audit log is looked at, since clients of a service use those of the service".into())
+                }
+            },
+        );
         report.add("hardening", Ok(offered(hardening)));
         match provider {
             // Without a configuration there is nothing to try.
@@ -87,8 +98,8 @@ fn server(settings: &config::Server) -> Result<String, String> {
 }
 
 #[cfg(not(feature = "server"))]
-fn server(_: &config::Server) -> report::Finding {
-    report::Finding::Note("this program was built without the feature `server`, which reads the settings below `[server]`".into())
+fn server(_: &config::Server) -> Finding {
+    Finding::Note("this program was built without the feature `server`, which reads the settings below `[server]`".into())
 }
 
 /// The component that loads, by its digest.

@@ -19,29 +19,52 @@ const VARIABLE: &str = "OCICRYPT_KEYPROVIDER_CONFIG";
 const FILE: &str = "ocicrypt.json";
 /// The most bytes of it that are read.
 const MAX_LENGTH: u64 = 1 << 20;
+/// What clients know of an entry: those of Go `cmd`, `grpc` and `grpc-tls`, ocicrypt-rs all but the last.
+const MEMBERS: [&str; 5] = ["cmd", "grpc", "grpc-tls", "ttrpc", "native"];
 /// How many entries are named where the right one is missing.
 const MAX_NAMES: usize = 8;
 
-/// Checks the file and its entry of this name. A machine that `serves` may well have no container tools.
-pub(super) fn check(report: &mut Report, name: &str, serves: bool) {
+/// Checks the file and its entry of this name, and tells whether that is a service. A machine that `serves` may well have no container tools.
+pub(super) fn check(report: &mut Report, name: &str, serves: bool) -> bool {
     let Some(path) = Environment::process().get(VARIABLE).map(PathBuf::from) else {
-        return report.add(FILE, unset(serves));
+        report.add(FILE, unset(serves));
+        return false;
     };
     let at = |text: String| format!("{}: {text}", path.display());
     let file = match read(&path) {
         Ok(file) => file,
-        Err(problem) => return report.add(FILE, Finding::Problem(at(problem))),
+        Err(problem) => {
+            report.add(FILE, Finding::Problem(at(problem)));
+            return false;
+        }
     };
-    match Way::of(&file["key-providers"], name) {
+    let way = Way::of(&file["key-providers"], name);
+    let is_service = matches!(way, Ok(Way::Service { .. }));
+    match way {
         Err(problem) => report.add(FILE, Finding::Problem(at(problem))),
         Ok(Way::Program(command)) => report.add(FILE, program(name, command).map(at).map_err(at)),
         Ok(Way::Service { protocol, address, tls }) => {
-            report.add(FILE, service(name, protocol, address).map(at));
+            report.add(FILE, service(name, protocol, address, tls).map(at));
             if !tls.is_null() {
                 report.add("grpc-tls", grpc_tls::check(tls));
             }
         }
     }
+    if let Err(problem) = members(&file["key-providers"][name]) {
+        report.add("entry in ocicrypt.json", Finding::Problem(problem));
+    }
+    is_service
+}
+
+/// Whether all that an entry says is known to clients, which pass over what isn't.
+fn members(entry: &Value) -> Result<(), String> {
+    let mut names = entry.as_object().into_iter().flat_map(|members| members.keys());
+    // Go's JSON doesn't mind the case.
+    let unknown = names.find(|name| !MEMBERS.iter().any(|known| known.eq_ignore_ascii_case(name)));
+    unknown.map_or(Ok(()), |name| {
+        let name = printable(name, 64);
+        Err(format!("`{name}` is none of its members, so that clients pass over it; they are {}", MEMBERS.join(", ")))
+    })
 }
 
 fn unset(serves: bool) -> Finding {
@@ -119,12 +142,13 @@ fn find(command: &str) -> Option<PathBuf> {
     candidates.into_iter().find(is_program)
 }
 
-fn service(name: &str, protocol: Protocol, address: &str) -> Finding {
+fn service(name: &str, protocol: Protocol, address: &str, tls: &Value) -> Finding {
     let service = format!("`{name}` is the service at {} by {}", printable(address, 256), protocol.name());
     let Some(target) = Target::of(protocol, address) else {
         return Finding::Note(format!("{service}; not tried, since what this form of an address leads to can't be told here"));
     };
     match target.try_it() {
+        Ok(()) if tls.is_null() && target.is_tcp() => Finding::Good(format!("{service}; somebody listens there, and clients use no TLS")),
         Ok(()) => Finding::Good(format!("{service}; somebody listens there")),
         Err(error) => Finding::Problem(format!("{service}, and {}", target.explain(protocol, &error))),
     }

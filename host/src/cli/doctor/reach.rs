@@ -61,6 +61,10 @@ impl Target {
         }
     }
 
+    pub fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(..))
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -87,7 +91,7 @@ impl Target {
                 format!("nobody listens there: {error}; start {}, or correct the address", self.serve(protocol))
             }
             io::ErrorKind::PermissionDenied => format!(
-                "this user may not connect: {error}; run doctor as the client's user, and see `group` below `[server]` in the service's configuration"
+                "this user may not connect: {error}; run doctor as the client's user, and see `group` below `[server]` in the service's configuration, or `SocketGroup` of its socket in systemd"
             ),
             io::ErrorKind::TimedOut => format!(
                 "there is no answer within {} seconds; see whether the service is alive and the network leads there, or correct the address",
@@ -100,8 +104,8 @@ impl Target {
     /// The command that listens there.
     fn serve(&self, protocol: Protocol) -> String {
         match (self, protocol) {
-            (Self::Unix(path), Protocol::Grpc) => format!("`ocicrypt-kms serve --listen unix://{}`", path.display()),
-            (Self::Unix(path), Protocol::Ttrpc) => format!("`ocicrypt-kms serve --listen ttrpc+unix://{}`", path.display()),
+            (Self::Unix(path), Protocol::Grpc) => format!("`ocicrypt-kms serve --config FILE --listen unix://{}`", path.display()),
+            (Self::Unix(path), Protocol::Ttrpc) => format!("`ocicrypt-kms serve --config FILE --listen ttrpc+unix://{}`", path.display()),
             (Self::Tcp(..), _) => "`ocicrypt-kms serve` there".into(),
         }
     }
