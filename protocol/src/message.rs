@@ -157,7 +157,7 @@ impl<'a> Message<'a> {
 
     /// What was given for each provider.
     pub fn parameters(&self) -> impl Iterator<Item = Parameter<'_>> {
-        self.parameters.members().map(|(provider, values)| Parameter { provider, given: texts(values) })
+        self.parameters.members().map(|(provider, _)| self.parameter(provider))
     }
 
     /// What was given for one provider; nothing, if there is no parameter for it.
@@ -389,6 +389,7 @@ mod tests {
         for provider in ["p", "q", "missing"] {
             assert!(message.values(provider).unwrap().is_empty(), "{provider}");
         }
+        assert!(message.parameters().all(|parameter| parameter.values().unwrap().next().is_none()));
     }
 
     #[test]
