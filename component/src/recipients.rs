@@ -27,8 +27,7 @@ pub fn exchange<H: Host>(host: &H, name: &str, defaults: &[String], message: &[u
 
 /// Wraps opts data for every recipient, or for none: all keys are borrowed before the first is used.
 fn wrap<H: Host>(host: &H, recipients: &[String], opts_data: &[u8]) -> Result<Vec<u8>, Error> {
-    // One can't stand there twice, and its packet says what the host calls it.
-    let recipients = if let [_] = recipients { recipients.to_vec() } else { canonical(host, recipients)? };
+    let recipients = canonical(host, recipients)?;
     match recipients.len() {
         0 => return Err(Error::InvalidInput("no key to wrap with was named".into())),
         1..=MAX_PACKETS => {}

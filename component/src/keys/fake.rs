@@ -65,7 +65,7 @@ impl FakeHost {
         self.log.borrow().clone()
     }
 
-    /// The key URIs that were to be opened, as they were given.
+    /// The URIs that were to be opened, as they were given.
     #[must_use]
     pub fn opened(&self) -> Vec<String> {
         let uri = |step: &String| step.strip_prefix("open ")?.split_once(' ').map(|(_, uri)| uri.to_owned());
@@ -144,9 +144,8 @@ impl Host for FakeHost {
 
     fn open(&self, uri: &str, usage: Usage) -> Result<LentKey, Error> {
         let operation = if usage == Usage::Wrap { "wrap" } else { "unwrap" };
-        let given = uri;
-        let uri = self.canonical_uri(given)?;
-        self.log.borrow_mut().push(format!("open {operation} {given}"));
+        self.log.borrow_mut().push(format!("open {operation} {uri}"));
+        let uri = self.canonical_uri(uri)?;
         let (name, query) = uri.split_once('?').unwrap_or((&uri, ""));
         let missing = || Error::Denied(format!("{name} is not lent"));
         let key = self.keys.get(name).ok_or_else(missing)?.clone();
