@@ -1,7 +1,7 @@
 //! Builds the component, compiles it ahead of time for the target, and leaves both in `OUT_DIR` for embedding.
 //!
-//! Where the component comes from, in this order: the file that `OCICRYPT_KMS_COMPONENT` names; `component.wasm` beside this
-//! file, as the published crate carries it; the sources in `../component`, by whichever wasm toolchain is installed.
+//! The component comes with the sources, as `component.wasm` beside this file, so that no toolchain for WebAssembly is needed; `tools/component`
+//! builds it anew, byte for byte. `OCICRYPT_KMS_COMPONENT` names another file.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn build() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/sandbox/engine_config.rs");
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
     link::link(&out_dir)?;
-    let component = component(&out_dir)?;
+    let component = component()?;
     std::fs::write(out_dir.join("component.wasm"), &component)?;
     std::fs::write(out_dir.join("component.sha256"), sha2::Sha256::digest(&component))?;
     std::fs::write(out_dir.join("component.cwasm"), precompile(&component)?)?;
@@ -48,18 +48,10 @@ fn generate_service(out_dir: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn component(out_dir: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
-    let prebuilt = std::env::var_os(VARIABLE).map(PathBuf::from);
-    let carried = Some(PathBuf::from("component.wasm")).filter(|path| path.exists());
-    if let Some(path) = prebuilt.or(carried) {
-        println!("cargo::rerun-if-changed={}", path.display());
-        return std::fs::read(&path).map_err(|error| format!("{} could not be read: {error}", path.display()).into());
-    }
-    for folder in ["../component/src", "../component/Cargo.toml", "../protocol/src", "../wit", "../Cargo.lock"] {
-        println!("cargo::rerun-if-changed={folder}");
-    }
-    let guest = std::path::absolute("../component")?.canonicalize()?;
-    Ok(ocicrypt_kms_guest_build::build(&guest, &ocicrypt_kms_guest_build::shared_target_dir(out_dir))?)
+fn component() -> Result<Vec<u8>, Box<dyn Error>> {
+    let path = PathBuf::from(std::env::var_os(VARIABLE).unwrap_or_else(|| "component.wasm".into()));
+    println!("cargo::rerun-if-changed={}", path.display());
+    std::fs::read(&path).map_err(|error| format!("{} could not be read: {error}", path.display()).into())
 }
 
 /// Compiles for the target, not for this machine's CPU: the binary has to run on older ones too.

@@ -3,7 +3,7 @@
 //! A guest is compiled for `wasm32-unknown-unknown`, which has no system interface at all, and then made a component: what it imports is
 //! exactly what its WIT world names, and nothing of WASI comes in through the standard library.
 //!
-//! Used by the build script of `ocicrypt-kms`, which embeds its component, by `make component`, and by tests that build hostile guests.
+//! Used by `tools/component`, which builds the component that comes with the sources, and by tests that build hostile guests.
 #![forbid(unsafe_code)]
 
 mod toolchain;
@@ -22,8 +22,7 @@ pub enum BuildError {
     #[error(
         "no Rust toolchain here compiles for wasm32-unknown-unknown. Install one of:\n\
          \x20 rustup target add wasm32-unknown-unknown\n\
-         \x20 apt-get install --no-install-recommends rustc-web cargo-web rust-web-src lld-22   # Debian 12, security suite\n\
-         or name a component that is already built in OCICRYPT_KMS_COMPONENT"
+         \x20 apt-get install --no-install-recommends rustc-web cargo-web rust-web-src lld-22   # Debian 12, security suite"
     )]
     NoToolchain,
     /// cargo could not be started.
@@ -50,12 +49,20 @@ pub enum BuildError {
     Encode(String),
 }
 
-/// Compiles the library in the folder `guest` and makes it a component. Intermediate files go to `target_dir`.
+/// Compiles the library in the folder `guest` and makes it a component, with the first toolchain that is found. Intermediate files go to
+/// `target_dir`.
 ///
 /// # Errors
 /// If no toolchain is installed, or if compiling or encoding fails.
 pub fn build(guest: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
-    let toolchain = Toolchain::find().ok_or(BuildError::NoToolchain)?;
+    build_with(&Toolchain::find().ok_or(BuildError::NoToolchain)?, guest, target_dir)
+}
+
+/// The same with this toolchain, which decides about the component's bytes.
+///
+/// # Errors
+/// If compiling or encoding fails.
+pub fn build_with(toolchain: &Toolchain, guest: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
     let mut cargo = toolchain.cargo(guest);
     // A guest's manifest names no `cdylib`: natively, the names of its exports can't be linked.
     cargo.args(["rustc", "--quiet", "--lib", "--crate-type", "cdylib", "--profile", "guest", "--target", toolchain::TARGET]);

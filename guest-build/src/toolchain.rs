@@ -35,6 +35,12 @@ impl Toolchain {
         if library_of(&rustc, TARGET).is_some_and(|library| library.is_dir()) {
             return Some(Self::Installed { rustc, cargo: program("CARGO", "cargo") });
         }
+        Self::debian()
+    }
+
+    /// Debian's, if it is complete.
+    #[must_use]
+    pub fn debian() -> Option<Self> {
         let source = library_of(Path::new(DEBIAN_RUSTC), "")?.join("../../src/rust/library/std");
         let complete = [Path::new(DEBIAN_CARGO), Path::new(DEBIAN_LINKER), &source].iter().all(|path| path.exists());
         complete.then_some(Self::Debian)
