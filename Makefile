@@ -2,33 +2,47 @@
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ocicrypt-kms
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# How `make build` builds: `release` for daily work, `dist` as releases are shipped.
+PROFILE ?= release
 FUZZ_SECONDS ?= 20
+# Tests, and all that goes with them: one build of every dependency.
+E2E := --profile e2e --locked --workspace --all-features
+PROGRAM := -p ocicrypt-kms --locked
 
-.PHONY: build demo test lint deny docs api deploy features fuzz bench bench-local component dist
+.PHONY: build demo test lint docs check features deny api deploy fuzz reproduce shipped bench bench-local component dist
 
 build:
-	tools/setup build wasm
-	cargo build --release --locked -p ocicrypt-kms
+	tools/setup build
+	cargo build --profile $(PROFILE) $(PROGRAM)
 
-demo: build
-	tools/setup skopeo
-	example/demo $(TARGET)/release/ocicrypt-kms
+demo:
+	example/demo
 
-test: lint deny docs api deploy features fuzz
-	cargo test --locked --workspace --all-features
+# What a patch needs.
+test: lint docs
+	tools/component --sources
+	cargo test $(E2E)
 
 lint:
 	tools/setup build wasm skopeo test embed
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-features --all-targets -- -D warnings
+	cargo clippy $(E2E) --all-targets -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc $(E2E) --no-deps
+
+# The rest of what CI runs, after `make test`.
+check: deny features api deploy reproduce fuzz shipped
+
+# Each service alone, and the library without the program.
+features:
+	tools/setup build
+	tools/features
 
 # Not `advisories`: that database is fetched from the network, see CONTRIBUTING.md.
 deny:
 	tools/setup cargo-deny
 	cargo deny --locked check licenses bans sources
-
-docs:
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps
 
 # The library's public API is the one that host/public-api.txt says.
 api:
@@ -40,36 +54,42 @@ deploy:
 	tools/setup test
 	deploy/check
 
-# Each service alone, and the library without the program.
-features:
-	for feature in aws azure gcp vault local,asymmetric local,cedar local,server; do \
-	  cargo clippy --locked -p ocicrypt-kms --no-default-features --features cli,$$feature --lib --bins -- -D warnings || exit 1; \
-	done
-	cargo clippy --locked -p ocicrypt-kms --no-default-features --features local,server --lib -- -D warnings
-	cargo test --locked -p ocicrypt-kms --no-default-features --features cli,local --lib --bins
+# The component that comes with the sources is what they give, in whichever folder.
+reproduce:
+	tools/setup component
+	tools/component --check
 
 fuzz:
 	tools/setup cargo-fuzz
 	fuzz/run $(FUZZ_SECONDS)
 
-bench: build
+# The fault tables once more, on the program as it is shipped.
+shipped:
+	tools/setup build test
+	cargo build --profile dist $(PROGRAM)
+	OCICRYPT_KMS_TEST_PROGRAM=$(abspath $(TARGET))/dist/ocicrypt-kms cargo test $(E2E) --test release
+
+bench:
+	$(MAKE) build PROFILE=dist
 	tools/setup bench
-	bench/startup $(TARGET)/release/ocicrypt-kms
+	bench/startup $(TARGET)/dist/ocicrypt-kms
 	bench/exchange
-	bench/server $(TARGET)/release/ocicrypt-kms
-	bench/controls $(TARGET)/release/ocicrypt-kms
+	bench/server $(TARGET)/dist/ocicrypt-kms
+	bench/controls $(TARGET)/dist/ocicrypt-kms
 
 # How much faster a program starts that has local keys and no KMS: the ratio `other / ocicrypt-kms`.
-bench-local: build
+bench-local:
+	$(MAKE) build PROFILE=dist
 	tools/setup bench
-	cargo build --release --locked -p ocicrypt-kms --no-default-features --features cli,local --target-dir $(TARGET)/local
-	bench/startup $(TARGET)/release/ocicrypt-kms $(TARGET)/local/release/ocicrypt-kms
+	cargo build --profile dist $(PROGRAM) --no-default-features --features cli,local --target-dir $(TARGET)/local
+	bench/startup $(TARGET)/dist/ocicrypt-kms $(TARGET)/local/dist/ocicrypt-kms
 
+# Builds host/component.wasm anew, after a change of component/, protocol/ or wit/.
 component:
-	tools/setup build wasm
-	cargo run --locked --quiet -p ocicrypt-kms-guest-build -- component $(TARGET)/ocicrypt-kms-component.wasm
+	tools/setup build component
+	tools/component
 
-# What a release consists of, in target/dist.
+# What a release consists of, in target/artifacts.
 dist:
-	tools/setup build wasm embed dist
-	tools/dist $(TARGET)/dist
+	tools/setup build component embed dist
+	tools/dist $(TARGET)/artifacts

@@ -224,6 +224,14 @@ fn list(errors: &[Error]) -> String {
 }
 
 impl Error {
+    /// The failure of whatever ended by a panic, which its message, not to be trusted with secrets, says nothing of.
+    #[must_use]
+    pub fn defect() -> Self {
+        let reason = "a defect of this program, or of a library in it, ended what was asked for; nothing else was affected. Please report it, \
+                      with the line that --debugLog or the server's log has of it";
+        Self::Internal { reason: reason.into() }
+    }
+
     /// What kind of failure a guest is told this is: what is the matter with the host is none of its business.
     #[must_use]
     pub fn told_kind(&self) -> ErrorKind {

@@ -41,8 +41,7 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A build makes the component from its sources, which needs a Rust toolchain for WebAssembly (`rustup target add wasm32-unknown-unknown`),
-//! unless `OCICRYPT_KMS_COMPONENT` names the file of one that is built (`make component`).
+//! The component comes with the crate, as a WebAssembly file; a build compiles it for the target. `OCICRYPT_KMS_COMPONENT` names another file.
 //!
 //! What a [`Builder`] is given takes the place of what it would make, or is added to it: services, and so the keystore
 //! ([`kms::KeyService`]), the policy ([`policy::Policy`]), who gets audit records ([`audit::Sink`]), the component. The configuration

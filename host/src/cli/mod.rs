@@ -20,6 +20,7 @@ mod serve;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -102,13 +103,20 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             Err(error) => return usage(&error),
         },
     };
-    match execute(arguments) {
+    std::panic::set_hook(Box::new(log_panic));
+    match catch_unwind(AssertUnwindSafe(|| execute(arguments))).unwrap_or_else(|_| Err(Error::defect())) {
         Ok(code) => code,
         Err(error) => {
             complain(&error.line());
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Logs where it was, and not what it says, which may hold anything.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    tracing::error!(place, thread = std::thread::current().name(), "a defect: this should not happen, please report it");
 }
 
 /// Help and version as clap prints them; a mistake as one line, since container tools show it to people inside a line of theirs.

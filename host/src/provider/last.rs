@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::KeyProvider;
+use super::panics::contained;
 use crate::Error;
 use crate::embedding::Call;
 use crate::exchange::Exchange;
@@ -32,11 +33,11 @@ impl LastExchange {
     /// Those of [`KeyProvider::exchange`].
     pub async fn run(self) -> Result<Zeroizing<Vec<u8>>, Error> {
         let Self { provider, read } = self;
-        let begun = provider.host.begin_with(|| read, Call::default()).await;
-        let outcome = match begun {
-            Ok(begun) => provider.run(begun, End::Process).await,
-            Err(error) => Err(error),
+        let exchange = async {
+            let begun = provider.host.begin_with(|| read, Call::default()).await?;
+            provider.run(begun, End::Process).await
         };
+        let outcome = contained(exchange).await;
         std::mem::forget(provider);
         outcome
     }

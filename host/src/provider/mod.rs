@@ -2,6 +2,7 @@
 
 mod builder;
 mod last;
+mod panics;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 pub use self::builder::Builder;
 pub use self::last::LastExchange;
+use self::panics::contained;
 #[cfg(feature = "server")]
 use crate::audit::Audit;
 use crate::config::Config;
@@ -47,7 +49,8 @@ impl KeyProvider {
     /// with I/O) enabled; all exchanges of one provider on the same one, where its connections and tokens live.
     ///
     /// # Errors
-    /// If the message is malformed, a key is not lent or can't be used, or the component fails.
+    /// If the message is malformed, a key is not lent or can't be used, or the component fails. A panic (of a service that the embedding program
+    /// brings along, say) is an error of this exchange, [`ErrorKind::Internal`](crate::ErrorKind::Internal), where the program is built to unwind.
     pub async fn exchange(&self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         self.exchange_for(message, Call::default()).await
     }
@@ -85,8 +88,11 @@ impl KeyProvider {
     /// # Errors
     /// Those of [`KeyProvider::exchange`].
     pub async fn exchange_for(&self, message: &[u8], call: Call) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let begun = self.host.begin(message, call).await?;
-        self.run(begun, End::Instance).await
+        let exchange = async {
+            let begun = self.host.begin(message, call).await?;
+            self.run(begun, End::Instance).await
+        };
+        contained(exchange).await
     }
 
     /// The longest time that an exchange may take.

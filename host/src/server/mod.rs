@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 pub use self::address::{Address, AddressError};
 use self::exchanges::Exchanges;
@@ -158,7 +158,8 @@ impl Server {
         let places = Arc::new(Semaphore::new(settings.max_connections as usize));
         let (grpc, grpc_connections) = mpsc::channel(BACKLOG);
         let (ttrpc, ttrpc_connections) = mpsc::channel(BACKLOG);
-        let mut accepting = JoinSet::new();
+        let mut tasks = JoinSet::new();
+        let mut accepting = Vec::new();
         for listener in listeners {
             let protocol = listener.protocol;
             let to = match protocol {
@@ -167,12 +168,11 @@ impl Server {
             };
             let tls = tls.clone().filter(|_| listener.is_tcp());
             let gate = Gate { acceptor: Acceptor::new(listener).map_err(failed)?, tls, protocol, places: places.clone(), to };
-            accepting.spawn(gate.accept());
+            accepting.push(tasks.spawn(gate.accept()));
         }
-        let mut beside = JoinSet::new();
-        beside.spawn(refresh::keep_fresh(refreshed, reload));
+        tasks.spawn(refresh::keep_fresh(refreshed, reload));
         if let Some((metrics, listener)) = metrics {
-            beside.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, stop.subscribe(), audit));
+            tasks.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, stop.subscribe(), audit));
         }
         let serving = async {
             tokio::join!(
@@ -183,13 +183,23 @@ impl Server {
         };
         let draining = async {
             stopped(&mut stop.subscribe()).await;
-            accepting.shutdown().await;
+            accepting.iter().for_each(AbortHandle::abort);
             tokio::time::sleep(Duration::from_secs(settings.drain_seconds.into())).await;
             tracing::warn!(seconds = settings.drain_seconds, "exchanges that were not done in time are given up");
+        };
+        // They end when they are aborted, or by a panic. A server that accepts nobody, or reads no new certificates, is none: its manager starts another.
+        let disabled = async {
+            while let Some(ended) = tasks.join_next().await {
+                if ended.is_err_and(|error| error.is_panic()) {
+                    return;
+                }
+            }
+            std::future::pending().await
         };
         tokio::select! {
             served = serving => served,
             () = draining => Ok(()),
+            () = disabled => Err(Error::defect()),
         }
     }
 }

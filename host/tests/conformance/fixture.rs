@@ -1,8 +1,7 @@
 //! What the table needs to know of a service, and what a row of it is.
 
+use std::ops::Deref;
 use std::path::Path;
-
-use ocicrypt_kms::Builder;
 
 /// A service that runs here, real or fake, and a caller who may use its keys.
 pub trait Fixture: Send + Sync {
@@ -20,8 +19,8 @@ pub trait Fixture: Send + Sync {
         None
     }
 
-    /// A provider with credentials of the caller, which reaches the service at `address`. `folder` is empty and the provider's own.
-    fn provider(&self, address: &str, deadline_seconds: u16, folder: &Path) -> Builder;
+    /// How somebody sets up a provider that reaches the service at `address`, with credentials of the caller. `folder` is empty and the provider's own.
+    fn settings(&self, address: &str, folder: &Path) -> Settings;
 
     /// Whether keys bind an encryption context; others refuse one.
     fn binds_context(&self) -> bool {
@@ -52,6 +51,15 @@ pub trait Fixture: Send + Sync {
     fn elsewhere(&self) -> &'static [&'static str];
 }
 
+/// What a provider is told.
+#[derive(Default)]
+pub struct Settings {
+    /// Its configuration file.
+    pub config: String,
+    /// Its environment.
+    pub environment: Vec<(&'static str, String)>,
+}
+
 /// A service's own address.
 pub struct Upstream {
     /// The base URL.
@@ -60,14 +68,37 @@ pub struct Upstream {
     pub root: Option<String>,
 }
 
-/// One case.
+/// One sentence of the table.
 pub struct Row {
     /// The sentence that it proves.
     pub name: &'static str,
     /// For which services.
     pub applies: fn(&dyn Fixture) -> bool,
     /// Fails by panicking.
-    pub run: fn(&dyn Fixture),
+    pub run: fn(&Case<'_>),
+}
+
+/// A service, and the way in which a row reaches it.
+pub struct Case<'a> {
+    pub fixture: &'a dyn Fixture,
+    pub way: Way,
+}
+
+impl<'a> Deref for Case<'a> {
+    type Target = dyn Fixture + 'a;
+
+    fn deref(&self) -> &Self::Target {
+        self.fixture
+    }
+}
+
+/// What exchanges a row's messages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// The library, in this process: one provider for all exchanges.
+    Library,
+    /// The program, as container tools start it: a process for each exchange.
+    Program,
 }
 
 /// For [`Row::applies`].

@@ -1,7 +1,7 @@
 //! One table of cases that every service has to pass. A new service is one more file in `services/` and one more line in [`fixtures`].
 //!
-//! `cargo test --test conformance` lists each case of each service: `aws::another_key_does_not_unwrap`. A case takes a word of its name
-//! to run alone, as other tests do.
+//! `cargo test --profile e2e --test conformance` lists each case of each service: `aws::another_key_does_not_unwrap` by the library,
+//! `aws::program::another_key_does_not_unwrap` by the program. A case takes a word of its name to run alone, as other tests do.
 
 #[cfg(feature = "vault")]
 #[path = "../support/bao.rs"]
@@ -11,6 +11,8 @@ mod fixture;
 mod messages;
 mod mutations;
 mod packets;
+#[path = "../support/program.rs"]
+mod program;
 #[cfg(feature = "aws")]
 #[path = "../aws/peer.rs"]
 mod peer;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 
-use self::fixture::{Fixture, Row};
+use self::fixture::{Case, Fixture, Row, Way};
 
 fn fixtures() -> Vec<Arc<dyn Fixture>> {
     vec![
@@ -55,12 +57,15 @@ fn fixtures() -> Vec<Arc<dyn Fixture>> {
     ]
 }
 
+/// Each row by the library, and by the program too where that doesn't take thousands of processes.
 fn trials(fixture: &Arc<dyn Fixture>) -> impl Iterator<Item = Trial> {
-    let rows = [rows::ROWS, packets::ROWS, mutations::ROWS, transport::ROWS];
-    rows.into_iter().flatten().filter(|row| (row.applies)(&**fixture)).map(|&Row { name, run, .. }| {
+    let both = [rows::ROWS, packets::ROWS, transport::ROWS].into_iter().flatten().flat_map(|row| [(row, Way::Library), (row, Way::Program)]);
+    let rows = both.chain(mutations::ROWS.iter().map(|row| (row, Way::Library)));
+    rows.filter(|(row, _)| (row.applies)(&**fixture)).map(|(&Row { name, run, .. }, way)| {
         let fixture = fixture.clone();
-        Trial::test(format!("{}::{name}", fixture.name()), move || {
-            run(&*fixture);
+        let of = if way == Way::Program { "program::" } else { "" };
+        Trial::test(format!("{}::{of}{name}", fixture.name()), move || {
+            run(&Case { fixture: &*fixture, way });
             Ok(())
         })
     })

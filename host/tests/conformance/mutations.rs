@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use ocicrypt_kms::policy::{Denial, Permit, Policy, Request};
 
-use crate::fixture::{Fixture, always, rows};
+use crate::fixture::{Case, always, rows};
 use crate::messages::OPTS_DATA;
 use crate::stage::Stage;
 
@@ -50,10 +50,10 @@ fn damage(annotation: &[u8], random: &mut Random) -> Vec<u8> {
     damaged
 }
 
-fn damaged_annotations_neither_stop_the_host_nor_reach_a_key_that_was_not_asked_for(fixture: &dyn Fixture) {
-    let key = fixture.create_key();
+fn damaged_annotations_neither_stop_the_host_nor_reach_a_key_that_was_not_asked_for(case: &Case<'_>) {
+    let key = case.create_key();
     let policy = Arc::new(Recorder::default());
-    let stage = Stage::with_policy(fixture, policy.clone());
+    let stage = Stage::with_policy(case, policy.clone());
     let annotation = stage.wrap(&key);
     let asked = key.split('?').next().unwrap();
     let mut random = Random(0x9E37_79B9_7F4A_7C15);

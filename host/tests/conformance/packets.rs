@@ -4,7 +4,7 @@ use ocicrypt_kms::ErrorKind::{Corrupt, InvalidInput, Kms, NoMatchingKey};
 use ocicrypt_kms::protocol::bytes;
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, always, rows};
+use crate::fixture::{Case, always, rows};
 use crate::stage::{Stage, refused};
 
 rows![always => [
@@ -20,8 +20,8 @@ fn packet(stage: &Stage, key: &str) -> (Value, Vec<u8>) {
     (packet, wrapped)
 }
 
-fn a_wrapped_key_that_was_cut_does_not_unwrap(fixture: &dyn Fixture) {
-    let (stage, key) = (Stage::new(fixture), fixture.create_key());
+fn a_wrapped_key_that_was_cut_does_not_unwrap(case: &Case<'_>) {
+    let (stage, key) = (Stage::new(case), case.create_key());
     let (mut packet, wrapped) = packet(&stage, &key);
     for length in [0, 1, wrapped.len() / 2, wrapped.len() - 1] {
         packet["wrapped_key"] = bytes::encode(&wrapped[..length]).into();
@@ -29,8 +29,8 @@ fn a_wrapped_key_that_was_cut_does_not_unwrap(fixture: &dyn Fixture) {
     }
 }
 
-fn a_wrapped_key_that_was_changed_does_not_unwrap(fixture: &dyn Fixture) {
-    let (stage, key) = (Stage::new(fixture), fixture.create_key());
+fn a_wrapped_key_that_was_changed_does_not_unwrap(case: &Case<'_>) {
+    let (stage, key) = (Stage::new(case), case.create_key());
     let (mut packet, wrapped) = packet(&stage, &key);
     for place in (0..wrapped.len()).step_by(wrapped.len() / 24 + 1).chain([wrapped.len() - 2]) {
         let mut changed = wrapped.clone();
@@ -42,8 +42,8 @@ fn a_wrapped_key_that_was_changed_does_not_unwrap(fixture: &dyn Fixture) {
     }
 }
 
-fn packet_fields_that_were_changed_are_refused(fixture: &dyn Fixture) {
-    let (stage, key) = (Stage::new(fixture), fixture.create_key());
+fn packet_fields_that_were_changed_are_refused(case: &Case<'_>) {
+    let (stage, key) = (Stage::new(case), case.create_key());
     let (packet, _) = packet(&stage, &key);
     let other = if packet["wrap_type"] == "AES" { "JWE" } else { "AES" };
     stage.calls();

@@ -1,48 +1,113 @@
 //! A provider and, between it and the service, a proxy that counts and disturbs.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ocicrypt_kms::policy::Policy;
 use ocicrypt_kms::protocol::bytes;
-use ocicrypt_kms::{Builder, Error, ErrorKind, Instances, KeyProvider};
+use ocicrypt_kms::{Builder, Config, Environment, Error, ErrorKind, Instances, KeyProvider};
 use ocicrypt_kms_fakes::{Disturbance, Proxy};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Case, Settings, Way};
 use crate::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
+use crate::program::{self, Program};
 
 /// The provider's deadline, unless a row is about it.
 const DEADLINE: u16 = 20;
 
 pub struct Stage {
-    // Dropped before the runtime that its connections live on.
-    provider: KeyProvider,
-    runtime: tokio::runtime::Runtime,
+    provider: Provider,
     proxy: Option<Proxy>,
     _folder: tempfile::TempDir,
 }
 
+/// What exchanges messages, in one [`Way`].
+enum Provider {
+    // Dropped before the runtime that its connections live on.
+    Library(Box<KeyProvider>, tokio::runtime::Runtime),
+    Program(Program),
+}
+
+/// Why there is no answer, as both ways say it.
+pub struct Failure {
+    pub kind: ErrorKind,
+    /// The line that a user sees.
+    pub line: String,
+    /// Whether it says what to do.
+    hints: bool,
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.line)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { kind: error.kind(), line: error.line(), hints: !error.hint().is_empty() }
+    }
+}
+
+impl Provider {
+    fn new(way: Way, Settings { config, environment }: Settings, change: impl FnOnce(Builder) -> Builder) -> Self {
+        match way {
+            Way::Library => {
+                let builder = KeyProvider::builder(Config::parse(&config).unwrap()).environment(Environment::of(environment));
+                let provider = change(builder.instances(Instances::Pooled(2))).build().unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                Self::Library(Box::new(provider), runtime)
+            }
+            Way::Program => {
+                let mut program = Program::new();
+                program.write(".config/ocicrypt-kms/config.toml", config);
+                for (name, value) in environment.into_iter().filter(|(name, _)| *name != "HOME") {
+                    program.set(name, value);
+                }
+                Self::Program(program)
+            }
+        }
+    }
+
+    fn exchange(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
+        match self {
+            Self::Library(provider, runtime) => Ok(runtime.block_on(provider.exchange(message)).map(|answer| answer.to_vec())?),
+            Self::Program(program) => {
+                let output = program.run(&[], message);
+                if output.status.success() {
+                    return Ok(program::answer(output));
+                }
+                let (code, line) = program::refusal(&output);
+                let kind = *ErrorKind::ALL.iter().find(|kind| i32::from(kind.exit_code()) == code).expect("one of its own exit codes");
+                Err(Failure { kind, hints: line.contains("; "), line })
+            }
+        }
+    }
+}
+
 impl Stage {
-    pub fn new(fixture: &dyn Fixture) -> Self {
-        Self::with_deadline(fixture, DEADLINE)
+    pub fn new(case: &Case<'_>) -> Self {
+        Self::with_deadline(case, DEADLINE)
     }
 
-    pub fn with_deadline(fixture: &dyn Fixture, seconds: u16) -> Self {
-        Self::with(fixture, seconds, |builder| builder)
+    pub fn with_deadline(case: &Case<'_>, seconds: u16) -> Self {
+        Self::with(case, seconds, |builder| builder)
     }
 
-    pub fn with_policy(fixture: &dyn Fixture, policy: Arc<dyn Policy>) -> Self {
-        Self::with(fixture, DEADLINE, |builder| builder.policy(policy))
+    /// Of the library alone.
+    pub fn with_policy(case: &Case<'_>, policy: Arc<dyn Policy>) -> Self {
+        assert_eq!(case.way, Way::Library, "the program takes policies as files");
+        Self::with(case, DEADLINE, |builder| builder.policy(policy))
     }
 
-    fn with(fixture: &dyn Fixture, seconds: u16, change: impl FnOnce(Builder) -> Builder) -> Self {
-        let proxy = fixture.upstream().map(|upstream| Proxy::start(&upstream.url, upstream.root.as_deref()));
+    fn with(case: &Case<'_>, seconds: u16, change: impl FnOnce(Builder) -> Builder) -> Self {
+        let proxy = case.upstream().map(|upstream| Proxy::start(&upstream.url, upstream.root.as_deref()));
         let address = proxy.as_ref().map(Proxy::address).unwrap_or_default();
         let folder = tempfile::tempdir().unwrap();
-        let builder = fixture.provider(&address, seconds, folder.path()).instances(Instances::Pooled(2));
-        let provider = change(builder).build().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { provider, runtime, proxy, _folder: folder }
+        let mut settings = case.settings(&address, folder.path());
+        settings.config.insert_str(0, &format!("deadline-seconds = {seconds}\n"));
+        Self { provider: Provider::new(case.way, settings, change), proxy, _folder: folder }
     }
 
     /// Of a service that is reached by HTTP.
@@ -63,37 +128,34 @@ impl Stage {
         }
     }
 
-    /// One exchange. An error is one line of printable text without a secret.
-    fn exchange(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let outcome = self.runtime.block_on(self.provider.exchange(message));
-        if let Err(error) = &outcome {
-            let line = error.line();
+    /// One exchange. A failure is one line of printable text without a secret.
+    fn exchange(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
+        self.provider.exchange(message).inspect_err(|Failure { line, .. }| {
             let opts_data = String::from_utf8_lossy(OPTS_DATA);
             let secrets = [bytes::encode(OPTS_DATA), opts_data.split('"').nth(3).unwrap().to_owned(), opts_data.into_owned()];
             assert!(!secrets.iter().any(|secret| line.contains(secret)), "{line}");
             assert!(!line.contains(char::is_control), "{line:?}");
-        }
-        outcome.map(|answer| answer.to_vec())
+        })
     }
 
     /// The annotation for these keys, or why there is none.
-    pub fn try_wrap(&self, uris: &[&str]) -> Result<Vec<u8>, Error> {
+    pub fn try_wrap(&self, uris: &[&str]) -> Result<Vec<u8>, Failure> {
         self.exchange(&keywrap(&[("kmscrypt", uris)], OPTS_DATA)).map(|answer| annotation_of(&answer))
     }
 
     pub fn wrap(&self, uri: &str) -> Vec<u8> {
-        self.try_wrap(&[uri]).unwrap_or_else(|error| panic!("{}", error.line()))
+        self.try_wrap(&[uri]).unwrap_or_else(|failure| panic!("{}", failure.line))
     }
 
     /// Unwraps, naming these keys.
-    pub fn unwrap(&self, uris: &[&str], annotation: &[u8]) -> Result<Vec<u8>, Error> {
+    pub fn unwrap(&self, uris: &[&str], annotation: &[u8]) -> Result<Vec<u8>, Failure> {
         self.exchange(&keyunwrap(&[("kmscrypt", uris)], annotation)).map(|answer| opts_data_of(&answer))
     }
 
     /// Both operations with this key, each with what `disturb` does to the proxy beforehand, and how long each took.
-    pub fn disturbed(&self, uri: &str, disturb: impl Fn(&Proxy)) -> [(Result<Vec<u8>, Error>, Duration); 2] {
+    pub fn disturbed(&self, uri: &str, disturb: impl Fn(&Proxy)) -> [(Result<Vec<u8>, Failure>, Duration); 2] {
         let annotation = self.wrap(uri);
-        let run = |exchange: &dyn Fn() -> Result<Vec<u8>, Error>| {
+        let run = |exchange: &dyn Fn() -> Result<Vec<u8>, Failure>| {
             self.proxy().take_calls();
             disturb(self.proxy());
             let start = Instant::now();
@@ -105,13 +167,13 @@ impl Stage {
 
 /// The line of a failure of one of these kinds.
 #[track_caller]
-pub fn refused(outcome: Result<Vec<u8>, Error>, kinds: &[ErrorKind]) -> String {
+pub fn refused(outcome: Result<Vec<u8>, Failure>, kinds: &[ErrorKind]) -> String {
     match outcome {
         Ok(_) => panic!("it was answered, not refused"),
-        Err(error) => {
-            assert!(kinds.contains(&error.kind()), "{:?}: {}", error.kind(), error.line());
-            assert!(!error.hint().is_empty(), "no hint: {}", error.line());
-            error.line()
+        Err(failure) => {
+            assert!(kinds.contains(&failure.kind), "{failure:?}");
+            assert!(failure.hints, "no hint: {failure:?}");
+            failure.line
         }
     }
 }

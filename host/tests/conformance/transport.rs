@@ -5,7 +5,7 @@ use std::time::Duration;
 use ocicrypt_kms::ErrorKind::{Corrupt, Unavailable};
 use ocicrypt_kms_fakes::{Disturbance, Proxy};
 
-use crate::fixture::{Fixture, over_http, rows};
+use crate::fixture::{Case, over_http, rows};
 use crate::stage::{Stage, refused};
 
 rows![over_http => [
@@ -17,18 +17,18 @@ rows![over_http => [
     a_redirect_is_never_followed,
 ]];
 
-fn what_may_pass_is_tried_again(fixture: &dyn Fixture) {
-    let (stage, key) = (Stage::new(fixture), fixture.create_key());
+fn what_may_pass_is_tried_again(case: &Case<'_>) {
+    let (stage, key) = (Stage::new(case), case.create_key());
     for fault in [Disturbance::Status(429), Disturbance::Status(503), Disturbance::HangUp, Disturbance::BrokenOff] {
         for (outcome, _) in stage.disturbed(&key, |proxy| proxy.disturb(fault.clone(), 1)) {
-            outcome.unwrap_or_else(|error| panic!("{fault:?}: {}", error.line()));
+            outcome.unwrap_or_else(|failure| panic!("{fault:?}: {}", failure.line));
         }
         assert_eq!(stage.calls(), 2, "{fault:?}");
     }
 }
 
-fn a_service_that_stays_busy_is_told_within_the_deadline(fixture: &dyn Fixture) {
-    let (stage, key) = (Stage::with_deadline(fixture, 2), fixture.create_key());
+fn a_service_that_stays_busy_is_told_within_the_deadline(case: &Case<'_>) {
+    let (stage, key) = (Stage::with_deadline(case, 2), case.create_key());
     for fault in [Disturbance::Status(429), Disturbance::Status(500), Disturbance::HangUp] {
         for (outcome, time) in stage.disturbed(&key, |proxy| proxy.disturb(fault.clone(), 100)) {
             let line = refused(outcome, &[Unavailable]);
@@ -38,32 +38,32 @@ fn a_service_that_stays_busy_is_told_within_the_deadline(fixture: &dyn Fixture) 
     }
 }
 
-fn a_service_that_is_too_slow_is_told_within_the_deadline(fixture: &dyn Fixture) {
-    let (stage, key) = (Stage::with_deadline(fixture, 1), fixture.create_key());
+fn a_service_that_is_too_slow_is_told_within_the_deadline(case: &Case<'_>) {
+    let (stage, key) = (Stage::with_deadline(case, 1), case.create_key());
     for (outcome, time) in stage.disturbed(&key, |proxy| proxy.disturb(Disturbance::Slow(Duration::from_secs(60)), 100)) {
         let line = refused(outcome, &[Unavailable]);
         assert!(line.starts_with(&key) && time < Duration::from_secs(2), "{time:?} {line}");
     }
 }
 
-fn an_answer_that_is_too_long_is_not_read_to_its_end(fixture: &dyn Fixture) {
-    let (stage, key) = (Stage::new(fixture), fixture.create_key());
+fn an_answer_that_is_too_long_is_not_read_to_its_end(case: &Case<'_>) {
+    let (stage, key) = (Stage::new(case), case.create_key());
     for (outcome, _) in stage.disturbed(&key, |proxy| proxy.disturb(Disturbance::Oversized(64), 1)) {
         let line = refused(outcome, &[Unavailable]);
         assert!(line.contains("answered more than 524288 bytes"), "{line}");
     }
 }
 
-fn an_answer_that_was_cut_is_refused(fixture: &dyn Fixture) {
-    let (stage, key) = (Stage::new(fixture), fixture.create_key());
+fn an_answer_that_was_cut_is_refused(case: &Case<'_>) {
+    let (stage, key) = (Stage::new(case), case.create_key());
     for (outcome, _) in stage.disturbed(&key, |proxy| proxy.disturb(Disturbance::Truncated, 1)) {
         refused(outcome, &[Corrupt]);
     }
 }
 
-fn a_redirect_is_never_followed(fixture: &dyn Fixture) {
-    let (stage, key) = (Stage::new(fixture), fixture.create_key());
-    let upstream = fixture.upstream().unwrap();
+fn a_redirect_is_never_followed(case: &Case<'_>) {
+    let (stage, key) = (Stage::new(case), case.create_key());
+    let upstream = case.upstream().unwrap();
     let elsewhere = Proxy::start(&upstream.url, upstream.root.as_deref());
     for (outcome, _) in stage.disturbed(&key, |proxy| proxy.disturb(Disturbance::Redirect(elsewhere.address()), 1)) {
         let line = refused(outcome, &[Unavailable]);

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use ocicrypt_kms::{Builder, Config, Environment, KeyProvider};
 use serde_json::json;
 
-use crate::fixture::{Fixture, Upstream};
+use crate::fixture::{Fixture, Settings, Upstream};
 use crate::peer::{Peer, REGION};
 
 const QUERY: &str = "?algorithm=RSA-OAEP-256";
@@ -46,15 +45,15 @@ impl Fixture for Aws {
         Some(Upstream { url: self.peer.endpoint.clone(), root: None })
     }
 
-    fn provider(&self, address: &str, deadline_seconds: u16, _: &Path) -> Builder {
-        let environment = Environment::of([
+    fn settings(&self, address: &str, _: &Path) -> Settings {
+        let environment = [
             ("AWS_ENDPOINT_URL_KMS", address),
             ("AWS_REGION", REGION),
             ("AWS_ACCESS_KEY_ID", "id"),
             ("AWS_SECRET_ACCESS_KEY", "secret"),
             ("HOME", "/nonexistent"),
-        ]);
-        KeyProvider::builder(Config { deadline_seconds, ..Config::default() }).environment(environment)
+        ];
+        Settings { environment: environment.map(|(name, value)| (name, value.to_owned())).to_vec(), ..Settings::default() }
     }
 
     fn binds_context(&self) -> bool {

@@ -3,12 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ocicrypt_kms::config::Azure as Settings;
-use ocicrypt_kms::{Builder, Config, Environment, KeyProvider};
 use ocicrypt_kms_fakes::azure::{Denial, FakeAzure};
 
 use super::fresh_name;
-use crate::fixture::{Fixture, Upstream};
+use crate::fixture::{Fixture, Settings, Upstream};
 
 /// What a Managed HSM's AES key has to say.
 const QUERY: &str = "?algorithm=A256KW";
@@ -69,14 +67,12 @@ impl Fixture for Azure {
         Some(Upstream { url: self.fake.endpoint(), root: None })
     }
 
-    fn provider(&self, address: &str, deadline_seconds: u16, folder: &Path) -> Builder {
+    fn settings(&self, address: &str, folder: &Path) -> Settings {
         self.log_in(folder);
         let path = format!("{}:/usr/bin:/bin", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/azure/bin"));
         let folder = folder.to_str().unwrap().to_owned();
-        let environment =
-            Environment::of([("PATH", path), ("AZ_FOLDER", folder), ("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential".to_owned())]);
-        let azure = Settings { endpoint: Some(address.to_owned()), ..Settings::default() };
-        KeyProvider::builder(Config { deadline_seconds, azure, ..Config::default() }).environment(environment)
+        let environment = [("PATH", path), ("AZ_FOLDER", folder), ("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential".to_owned())];
+        Settings { config: format!("[azure]\nendpoint = \"{address}\""), environment: environment.into() }
     }
 
     fn can_disable(&self) -> bool {

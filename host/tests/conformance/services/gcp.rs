@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use ocicrypt_kms::{Builder, Config, Environment, KeyProvider};
 use ocicrypt_kms_fakes::gcp::FakeGcp;
 
 use super::fresh_name;
-use crate::fixture::{Fixture, Upstream};
+use crate::fixture::{Fixture, Settings, Upstream};
 
 /// What follows the key's name in the URI of an asymmetric version.
 const VERSION: &str = "/cryptoKeyVersions/1?algorithm=RSA-OAEP-256";
@@ -61,12 +60,13 @@ impl Fixture for Gcp {
         Some(Upstream { url: self.fake.endpoint(), root: None })
     }
 
-    fn provider(&self, address: &str, deadline_seconds: u16, folder: &Path) -> Builder {
-        let environment = Environment::of([("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", address)]);
+    fn settings(&self, address: &str, folder: &Path) -> Settings {
         // Its tokens come from the fake itself, so that only calls to the KMS go through the proxy.
         let credentials = self.fake.authorized_user_file(folder);
-        let config = Config { deadline_seconds, ..Config::default() };
-        KeyProvider::builder(config).environment(environment).credentials(Some(credentials))
+        Settings {
+            config: format!("[gcp]\ncredentials = \"{}\"", credentials.display()),
+            environment: vec![("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", address.to_owned())],
+        }
     }
 
     fn can_disable(&self) -> bool {

@@ -7,10 +7,9 @@ use ocicrypt_kms::key_uri::Algorithm;
 use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
 #[cfg(feature = "asymmetric")]
 use ocicrypt_kms::kms::{keystore::Curve, public_key::generate};
-use ocicrypt_kms::{Builder, Config, Environment, KeyProvider};
 
 use super::fresh_name;
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, Settings};
 
 pub struct Local {
     name: &'static str,
@@ -58,9 +57,11 @@ impl Fixture for Local {
         format!("local://{}", fresh_name())
     }
 
-    fn provider(&self, _: &str, deadline_seconds: u16, _: &Path) -> Builder {
-        let config = Config { keystore: Some(self.keystore.path().to_owned()), deadline_seconds, ..Config::default() };
-        KeyProvider::builder(config).environment(Environment::of([("HOME", "/nonexistent")]))
+    fn settings(&self, _: &str, _: &Path) -> Settings {
+        Settings {
+            config: format!("keystore = \"{}\"", self.keystore.path().display()),
+            environment: vec![("HOME", "/nonexistent".to_owned())],
+        }
     }
 
     fn elsewhere(&self) -> &'static [&'static str] {

@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use ocicrypt_kms::{Builder, Config, Environment, KeyProvider};
 
 use super::fresh_name;
 use crate::bao::Bao;
-use crate::fixture::{Fixture, Upstream};
+use crate::fixture::{Fixture, Settings, Upstream};
 
 const QUERY: &str = "?algorithm=RSA-OAEP-256";
 
@@ -70,9 +69,8 @@ impl Fixture for Vault {
         Some(Upstream { url: self.bao.address(), root: Some(std::fs::read_to_string(self.bao.authority()).unwrap()) })
     }
 
-    fn provider(&self, address: &str, deadline_seconds: u16, _: &Path) -> Builder {
-        let environment = Environment::of([("BAO_ADDR", address), ("BAO_TOKEN", &self.token)]);
-        KeyProvider::builder(Config { deadline_seconds, ..Config::default() }).environment(environment)
+    fn settings(&self, address: &str, _: &Path) -> Settings {
+        Settings { environment: vec![("BAO_ADDR", address.to_owned()), ("BAO_TOKEN", self.token.clone())], ..Settings::default() }
     }
 
     fn binds_context(&self) -> bool {
