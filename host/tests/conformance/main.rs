@@ -7,6 +7,7 @@
 #[path = "../support/bao.rs"]
 mod bao;
 mod fixture;
+mod harness;
 #[path = "../support/messages.rs"]
 mod messages;
 mod mutations;
@@ -22,9 +23,8 @@ mod transport;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Trial};
-
 use self::fixture::{Fixture, Row};
+use self::harness::Case;
 
 fn fixtures() -> Vec<Arc<dyn Fixture>> {
     vec![
@@ -55,20 +55,16 @@ fn fixtures() -> Vec<Arc<dyn Fixture>> {
     ]
 }
 
-fn trials(fixture: &Arc<dyn Fixture>) -> impl Iterator<Item = Trial> {
+fn cases(fixture: &Arc<dyn Fixture>) -> impl Iterator<Item = Case> {
     let rows = [rows::ROWS, packets::ROWS, mutations::ROWS, transport::ROWS];
     rows.into_iter().flatten().filter(|row| (row.applies)(&**fixture)).map(|&Row { name, run, .. }| {
-        let fixture = fixture.clone();
-        Trial::test(format!("{}::{name}", fixture.name()), move || {
-            run(&*fixture);
-            Ok(())
-        })
+        let (name, fixture) = (format!("{}::{name}", fixture.name()), fixture.clone());
+        Case { name, run: Box::new(move || run(&*fixture)) }
     })
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
     let fixtures = fixtures();
     // The services stop when their fixtures are dropped, at the end of this function.
-    libtest_mimic::run(&arguments, fixtures.iter().flat_map(trials).collect()).exit_code()
+    if harness::run(fixtures.iter().flat_map(cases).collect()) { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
