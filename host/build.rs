@@ -4,7 +4,7 @@
 //! builds it anew, byte for byte. `OCICRYPT_KMS_COMPONENT` names another file.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sha2::Digest as _;
 
@@ -31,20 +31,6 @@ fn build() -> Result<(), Box<dyn Error>> {
     std::fs::write(out_dir.join("component.wasm"), &component)?;
     std::fs::write(out_dir.join("component.sha256"), sha2::Sha256::digest(&component))?;
     std::fs::write(out_dir.join("component.cwasm"), precompile(&component)?)?;
-    #[cfg(feature = "server")]
-    generate_service(&out_dir)?;
-    Ok(())
-}
-
-/// The server's side of the gRPC service, and its description for reflection.
-#[cfg(feature = "server")]
-fn generate_service(out_dir: &Path) -> Result<(), Box<dyn Error>> {
-    const PROTO: &str = "proto/keyprovider.proto";
-    println!("cargo::rerun-if-changed={PROTO}");
-    let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.open_file(PROTO)?;
-    std::fs::write(out_dir.join("keyprovider.bin"), compiler.encode_file_descriptor_set())?;
-    tonic_prost_build::configure().build_client(false).build_transport(false).compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
 

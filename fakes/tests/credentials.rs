@@ -4,6 +4,10 @@ mod support;
 
 use std::path::Path;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use google_cloud_auth::credentials::{
     AccessTokenCredentials, Credentials, external_account, impersonated, mds, service_account, user_account,
 };
@@ -276,13 +280,16 @@ async fn exchange(fake: &FakeGcp, assertion: &str) -> (u16, Value) {
 
 /// An assertion as RFC 7523 has it, signed with the file's key.
 fn signed(file: &Value, audience: &str, scope: Option<&str>) -> String {
-    use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
     let mut claims = json!({"iss": file["client_email"], "aud": audience, "iat": now, "exp": now + 3600});
     if let Some(scope) = scope {
         claims["scope"] = scope.into();
     }
-    let header = Header { kid: file["private_key_id"].as_str().map(str::to_owned), ..Header::new(Algorithm::RS256) };
-    let key = EncodingKey::from_rsa_pem(file["private_key"].as_str().expect("text").as_bytes()).expect("a key");
-    encode(&header, &claims, &key).expect("a token")
+    let header = json!({"alg": "RS256", "typ": "JWT", "kid": file["private_key_id"]});
+    let text = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+    let pem = file["private_key"].as_str().expect("text").lines().filter(|line| !line.starts_with("-----"));
+    let key = RsaKeyPair::from_pkcs8(&STANDARD.decode(pem.collect::<String>()).expect("base64")).expect("a key");
+    let mut signature = vec![0; key.public_modulus_len()];
+    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature).expect("a signature");
+    format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
 }

@@ -16,6 +16,7 @@ use ocicrypt_kms::policy::{Denial, Permit, Policy, Request};
 use ocicrypt_kms::sandbox::{BUILT_IN, Sandbox};
 use ocicrypt_kms::{Builder, Config, Digest, Environment, Error, ErrorKind, Instances, KeyProvider};
 use program::{Program, answer, refusal};
+use wasm_encoder::{Component, ComponentImportSection, ComponentTypeRef, ComponentTypeSection, ComponentValType, InstanceType};
 
 /// A component with WASI.
 fn curious() -> &'static [u8] {
@@ -96,13 +97,26 @@ fn a_component_that_sleeps_is_left_at_the_deadline() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
+/// A component that imports an instance of this name, which exports a function `x`.
+fn importing(name: &str) -> Vec<u8> {
+    let mut instance = InstanceType::new();
+    instance.ty().function().params::<_, ComponentValType>([]).result(None);
+    instance.export("x", ComponentTypeRef::Func(0));
+    let mut types = ComponentTypeSection::new();
+    types.instance(&instance);
+    let mut imports = ComponentImportSection::new();
+    imports.import(name, ComponentTypeRef::Instance(0));
+    let mut component = Component::new();
+    component.section(&types).section(&imports);
+    component.finish()
+}
+
 #[test]
 fn an_import_of_neither_the_world_nor_wasi_is_refused_by_name() {
     for import in
         ["acme:spy/net@1.0.0", "wasi:http/outgoing-handler@0.2.6", "wasi:clocks/wall-clock@0.3.0", "ocicrypt:keyprovider/kms-http@0.2.0"]
     {
-        let component = wat::parse_str(format!(r#"(component (import "{import}" (instance (export "x" (func)))))"#)).unwrap();
-        let error = Sandbox::compile(&component, Instances::OneShot).err().unwrap();
+        let error = Sandbox::compile(&importing(import), Instances::OneShot).err().unwrap();
         assert!(error.line().contains("the sandbox can't be set up") && error.line().contains(import), "{}", error.line());
     }
 }

@@ -187,11 +187,29 @@ fn reach(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use wasm_encoder::{
+        Component, ComponentImportSection, ComponentTypeRef, ComponentTypeSection, EntityType, ImportSection, InstanceType, Module,
+        ModuleSection, NestedComponentSection, TypeSection,
+    };
+
     use super::*;
     use crate::sandbox::BUILT_IN;
 
-    fn info(text: &str) -> Result<Info, NotReadable> {
-        Info::of(&wat::parse_str(text).unwrap())
+    /// A component that imports instances of these names, with nothing in them.
+    fn importing<'a>(names: impl IntoIterator<Item = &'a str>) -> Component {
+        let mut types = ComponentTypeSection::new();
+        types.instance(&InstanceType::new());
+        let mut imports = ComponentImportSection::new();
+        for name in names {
+            imports.import(name, ComponentTypeRef::Instance(0));
+        }
+        let mut component = Component::new();
+        component.section(&types).section(&imports);
+        component
+    }
+
+    fn info(component: Component) -> Result<Info, NotReadable> {
+        Info::of(&component.finish())
     }
 
     #[test]
@@ -209,7 +227,7 @@ mod tests {
 
     #[test]
     fn an_import_that_nobody_knows_does_not_fit() {
-        let import = |name: &str| info(&format!(r#"(component (import "{name}" (instance)))"#)).unwrap();
+        let import = |name: &str| info(importing([name])).unwrap();
         for name in ["wasi:http/outgoing-handler@0.2.6", "wasi:clocks/wall-clock@0.3.0", "ocicrypt:keyprovider/kms@0.2.0", "acme:x/y@0.2.0"]
         {
             assert_eq!(import(name).fits().unwrap_err(), format!("it imports {name}, which this program has not"));
@@ -220,24 +238,32 @@ mod tests {
     #[test]
     #[cfg(feature = "http-kms")]
     fn a_component_that_reaches_endpoints_says_so() {
-        let info = info(r#"(component (import "ocicrypt:keyprovider/kms-http@0.1.0" (instance)))"#).unwrap();
+        let info = info(importing(["ocicrypt:keyprovider/kms-http@0.1.0"])).unwrap();
         assert!(info.imports[0].reach.unwrap().starts_with("HTTP to endpoints of the configuration"), "{:?}", info.imports);
     }
 
     #[test]
     fn what_is_inside_of_a_component_is_not_its_own() {
-        let nested = r#"(component (component (import "wasi:cli/environment@0.2.0" (instance))) (core module (import "a" "b" (func))))"#;
-        assert_eq!(info(nested).unwrap().imports, []);
+        let mut types = TypeSection::new();
+        types.ty().function([], []);
+        let mut imports = ImportSection::new();
+        imports.import("a", "b", EntityType::Function(0));
+        let mut module = Module::new();
+        module.section(&types).section(&imports);
+        let inner = importing(["wasi:cli/environment@0.2.0"]);
+        let mut component = Component::new();
+        component.section(&NestedComponentSection(&inner)).section(&ModuleSection(&module));
+        assert_eq!(info(component).unwrap().imports, []);
     }
 
     #[test]
     fn what_is_no_component_says_so() {
-        assert_eq!(info("(module)").unwrap_err(), NotReadable::Module);
+        assert_eq!(Info::of(&Module::new().finish()).unwrap_err(), NotReadable::Module);
         for bytes in [b"".as_slice(), b"\x7fELF", &BUILT_IN[..BUILT_IN.len() / 2]] {
             assert!(matches!(Info::of(bytes), Err(NotReadable::Malformed(_))), "{} bytes", bytes.len());
         }
-        let many = (0..=MAX_NAMES).map(|n| format!(r#"(import "a{n}" (func))"#)).collect::<String>();
-        assert_eq!(info(&format!("(component {many})")).unwrap_err(), NotReadable::TooMany);
+        let many: Vec<_> = (0..=MAX_NAMES).map(|n| format!("a{n}")).collect();
+        assert_eq!(info(importing(many.iter().map(String::as_str))).unwrap_err(), NotReadable::TooMany);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The service on gRPC, with health (grpc.health.v1) and reflection beside it.
 
+mod definition;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,25 +12,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service as _, http};
+use tonic::server::{Grpc, UnaryService};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
 
+use self::definition::METHODS;
+pub(super) use self::definition::{Input, Output, SERVICE};
 use super::connection::Connection;
 use super::exchanges::Exchanges;
 use super::{http2, stopped, telemetry};
 use crate::Error;
 use crate::caller::Caller;
 
-mod generated {
-    #![allow(missing_docs, clippy::all)]
-    tonic::include_proto!("keyprovider");
-}
-
-use generated::key_provider_service_server::{KeyProviderService, KeyProviderServiceServer};
-pub(super) use generated::{KeyProviderKeyWrapProtocolInput as Input, KeyProviderKeyWrapProtocolOutput as Output};
-
-/// The full name of the service, in both protocols.
-pub(super) const SERVICE: &str = "keyprovider.KeyProviderService";
 /// How much longer than an exchange a request may take, for a message that arrives slowly.
 const MESSAGE_TIME: Duration = Duration::from_secs(10);
 /// How long the answers of the last exchanges have to leave when the server stops.
@@ -36,37 +32,45 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// The protobuf around a message.
 const ENVELOPE: usize = 16;
 
-const DESCRIPTION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keyprovider.bin"));
+/// Both methods: the message says which operation it asks for.
+struct Method(Arc<Exchanges>);
 
-struct Service(Arc<Exchanges>);
-
-impl Service {
-    async fn exchange(&self, request: Request<Input>) -> Result<Response<Output>, Status> {
+impl Method {
+    async fn exchange(self, request: Request<Input>) -> Result<Response<Output>, Status> {
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Anonymous);
         let timeout = request.metadata().get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
         let trace = telemetry::Parent::of(|name| request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned));
-        let message = zeroize::Zeroizing::new(request.into_inner().key_provider_key_wrap_protocol_input);
+        let message = zeroize::Zeroizing::new(request.into_inner().message);
         let mut answer = self.0.exchange(&message, caller, timeout, &trace).await?;
-        Ok(Response::new(Output { key_provider_key_wrap_protocol_output: std::mem::take(&mut *answer) }))
+        Ok(Response::new(Output { message: std::mem::take(&mut *answer) }))
     }
 }
 
-#[tonic::async_trait]
-impl KeyProviderService for Service {
-    async fn wrap_key(&self, request: Request<Input>) -> Result<Response<Output>, Status> {
-        self.exchange(request).await
-    }
+impl UnaryService<Input> for Method {
+    type Response = Output;
+    type Future = BoxFuture<Response<Output>, Status>;
 
-    // The message says which operation it asks for; the two methods are one.
-    async fn un_wrap_key(&self, request: Request<Input>) -> Result<Response<Output>, Status> {
-        self.exchange(request).await
+    fn call(&mut self, request: Request<Input>) -> Self::Future {
+        Box::pin(Self(self.0.clone()).exchange(request))
     }
+}
+
+/// Answers a request for one of the service's methods.
+async fn answer(exchanges: Arc<Exchanges>, request: http::Request<Body>) -> http::Response<Body> {
+    // Behind `/` and the service.
+    let method = request.uri().path().splitn(3, '/').nth(2);
+    if !METHODS.map(Some).contains(&method) {
+        return Status::unimplemented("").into_http();
+    }
+    let limit = MAX_MESSAGE + ENVELOPE;
+    let mut grpc = Grpc::new(ProstCodec::default()).apply_max_message_size_config(Some(limit), Some(2 * limit));
+    grpc.unary(Method(exchanges), request).await
 }
 
 /// Takes the requests of one connection to their service: those for keys straight, the few others by their path.
 #[derive(Clone)]
 struct Front {
-    service: KeyProviderServiceServer<Service>,
+    exchanges: Arc<Exchanges>,
     others: Routes,
     caller: Caller,
     time: Duration,
@@ -91,10 +95,10 @@ impl hyper::service::Service<http::Request<Incoming>> for Front {
             return Box::pin(self.others.clone().call(request));
         }
         request.extensions_mut().insert(self.caller.clone());
-        let answer = tokio::time::timeout(self.time, self.service.clone().call(request));
+        let answer = tokio::time::timeout(self.time, answer(self.exchanges.clone(), request));
         Box::pin(async {
-            let late = || Status::deadline_exceeded("the message did not arrive in time").into_http();
-            answer.await.map_or_else(|_| Ok(late()), |answer| answer.map(with_usual_code))
+            let late = |_| Status::deadline_exceeded("the message did not arrive in time").into_http();
+            Ok(answer.await.map_or_else(late, with_usual_code))
         })
     }
 }
@@ -165,7 +169,7 @@ fn front(exchanges: Arc<Exchanges>, others: Routes) -> Result<Front, Error> {
     let reflection = || {
         let services = tonic_reflection::server::Builder::configure();
         services
-            .register_encoded_file_descriptor_set(DESCRIPTION)
+            .register_file_descriptor_set(definition::description())
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let others = others
@@ -173,9 +177,7 @@ fn front(exchanges: Arc<Exchanges>, others: Routes) -> Result<Front, Error> {
         .add_service(reflection().build_v1alpha().map_err(|error| failed(&error))?)
         .prepare();
     let time = exchanges.deadline() + MESSAGE_TIME;
-    let limit = MAX_MESSAGE + ENVELOPE;
-    let service = KeyProviderServiceServer::new(Service(exchanges)).max_decoding_message_size(limit).max_encoding_message_size(2 * limit);
-    Ok(Front { service, others, caller: Caller::Anonymous, time })
+    Ok(Front { exchanges, others, caller: Caller::Anonymous, time })
 }
 
 #[cfg(test)]

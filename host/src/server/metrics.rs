@@ -1,25 +1,25 @@
 //! Metrics for Prometheus, and whether the server is up, on a listener of their own.
 
+mod registry;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
+use self::registry::Registry;
 use crate::audit::Audit;
 use crate::{Error, count};
 
-/// The bounds of the histograms' buckets, in seconds: a local key takes well under a millisecond, a KMS far away a second.
-const SECONDS: [f64; 13] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 /// The media type of Prometheus's text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What has been counted in this process.
 #[derive(Clone)]
-pub struct Metrics(PrometheusHandle);
+pub struct Metrics(Arc<Registry>);
 
 impl Metrics {
     /// Begins to count. Once per process: it takes the place of the [`metrics`](https://docs.rs/metrics) facade's recorder.
@@ -27,18 +27,12 @@ impl Metrics {
     /// # Errors
     /// If another recorder is installed.
     pub fn install() -> Result<Self, Error> {
-        let failed = |error: &dyn std::fmt::Display| Error::Internal { reason: format!("metrics can't be recorded: {error}") };
-        let builder = PrometheusBuilder::new();
-        let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS).map_err(|error| failed(&error))?;
-        let handle = builder.install_recorder().map_err(|error| failed(&error))?;
+        let registry = Arc::new(Registry::default());
+        metrics::set_global_recorder(registry.clone())
+            .map_err(|error| Error::Internal { reason: format!("metrics can't be recorded: {error}") })?;
         count::describe();
         count::begin();
-        Ok(Self(handle))
-    }
-
-    fn text(&self) -> String {
-        self.0.run_upkeep();
-        self.0.render()
+        Ok(Self(registry))
     }
 }
 
@@ -46,7 +40,7 @@ impl Metrics {
 /// record can be written: it gives out no key then.
 pub(super) async fn serve(metrics: Metrics, listener: tokio::net::TcpListener, stop: watch::Receiver<bool>, audit: Option<Arc<Audit>>) {
     let text = move || {
-        let text = metrics.text();
+        let text = metrics.0.text();
         async move { ([(CONTENT_TYPE, TEXT)], text) }
     };
     let healthy = move || {

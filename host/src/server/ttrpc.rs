@@ -35,14 +35,14 @@ impl MethodHandler for Method {
                 format!("the request is no protobuf of this service: {error}"),
             ))
         })?;
-        let message = Zeroizing::new(input.key_provider_key_wrap_protocol_input);
+        let message = Zeroizing::new(input.message);
         let timeout = u64::try_from(context.timeout_nano).ok().filter(|&nanos| nanos > 0).map(Duration::from_nanos);
         let trace = telemetry::Parent::of(|name| context.metadata.get(name).and_then(|values| values.first().cloned()));
         let mut response = Response::new();
         match self.exchanges.exchange(&message, self.caller.clone(), timeout, &trace).await {
             Ok(mut answer) => {
                 response.set_status(ttrpc::get_status(ttrpc::Code::OK, ""));
-                let output = Output { key_provider_key_wrap_protocol_output: std::mem::take(&mut *answer) };
+                let output = Output { message: std::mem::take(&mut *answer) };
                 response.payload = output.encode_to_vec();
             }
             Err(status) => response.set_status(status.into()),

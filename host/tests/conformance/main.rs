@@ -7,6 +7,7 @@
 #[path = "../support/bao.rs"]
 mod bao;
 mod fixture;
+mod harness;
 #[path = "../support/messages.rs"]
 mod messages;
 mod mutations;
@@ -24,9 +25,8 @@ mod transport;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Trial};
-
 use self::fixture::{Case, Fixture, Row, Way};
+use self::harness::Trial;
 
 fn fixtures() -> Vec<Arc<dyn Fixture>> {
     vec![
@@ -64,16 +64,13 @@ fn trials(fixture: &Arc<dyn Fixture>) -> impl Iterator<Item = Trial> {
     rows.filter(|(row, _)| (row.applies)(&**fixture)).map(|(&Row { name, run, .. }, way)| {
         let fixture = fixture.clone();
         let of = if way == Way::Program { "program::" } else { "" };
-        Trial::test(format!("{}::{of}{name}", fixture.name()), move || {
-            run(&Case { fixture: &*fixture, way });
-            Ok(())
-        })
+        let name = format!("{}::{of}{name}", fixture.name());
+        Trial { name, run: Box::new(move || run(&Case { fixture: &*fixture, way })) }
     })
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
     let fixtures = fixtures();
     // The services stop when their fixtures are dropped, at the end of this function.
-    libtest_mimic::run(&arguments, fixtures.iter().flat_map(trials).collect()).exit_code()
+    if harness::run(fixtures.iter().flat_map(trials).collect()) { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
