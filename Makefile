@@ -15,7 +15,7 @@ demo: build
 	example/demo $(TARGET)/release/ocicrypt-kms
 
 test: lint deny docs api deploy features fuzz
-	cargo test --locked --workspace --all-features
+	cargo test --profile e2e --locked --workspace --all-features
 
 lint:
 	tools/setup build wasm skopeo test embed

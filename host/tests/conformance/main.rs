@@ -1,19 +1,11 @@
 //! One table of cases that every service has to pass. A new service is one more file in `services/` and one more line in [`fixtures`].
 //!
-//! `cargo test --test conformance` lists each case of each service: `aws::another_key_does_not_unwrap`. A case takes a word of its name
-//! to run alone, as other tests do.
+//! With `--list`, it lists each case of each service: `aws::another_key_does_not_unwrap`. A case takes a word of its name to run alone, as
+//! other tests do.
 
-#[cfg(feature = "vault")]
-#[path = "../support/bao.rs"]
-mod bao;
 mod fixture;
-#[path = "../support/messages.rs"]
-mod messages;
 mod mutations;
 mod packets;
-#[cfg(feature = "aws")]
-#[path = "../aws/peer.rs"]
-mod peer;
 mod rows;
 mod services;
 mod stage;
@@ -28,29 +20,17 @@ use self::fixture::{Fixture, Row};
 
 fn fixtures() -> Vec<Arc<dyn Fixture>> {
     vec![
-        #[cfg(feature = "aws")]
         Arc::new(services::aws::Aws::symmetric()),
-        #[cfg(feature = "aws")]
         Arc::new(services::aws::Aws::rsa()),
-        #[cfg(feature = "azure")]
         Arc::new(services::azure::Azure::vault()),
-        #[cfg(feature = "azure")]
         Arc::new(services::azure::Azure::hsm()),
-        #[cfg(feature = "gcp")]
         Arc::new(services::gcp::Gcp::symmetric()),
-        #[cfg(all(feature = "gcp", feature = "asymmetric"))]
         Arc::new(services::gcp::Gcp::rsa()),
-        #[cfg(feature = "local")]
         Arc::new(services::local::Local::symmetric()),
-        #[cfg(all(feature = "local", feature = "asymmetric"))]
         Arc::new(services::local::Local::rsa()),
-        #[cfg(all(feature = "local", feature = "asymmetric"))]
         Arc::new(services::local::Local::p256()),
-        #[cfg(all(feature = "local", feature = "asymmetric"))]
         Arc::new(services::local::Local::x25519()),
-        #[cfg(feature = "vault")]
         Arc::new(services::vault::Vault::start(services::vault::Kind::Aead)),
-        #[cfg(feature = "vault")]
         Arc::new(services::vault::Vault::start(services::vault::Kind::Rsa)),
     ]
 }

@@ -7,9 +7,9 @@ use ocicrypt_kms::policy::Policy;
 use ocicrypt_kms::protocol::bytes;
 use ocicrypt_kms::{Builder, Error, ErrorKind, Instances, KeyProvider};
 use ocicrypt_kms_fakes::{Disturbance, Proxy};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 
 use crate::fixture::Fixture;
-use crate::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 
 /// The provider's deadline, unless a row is about it.
 const DEADLINE: u16 = 20;
