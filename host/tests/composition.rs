@@ -1,20 +1,15 @@
 //! The component composed with the adapter of `example/composition`, run by a stock runtime, as `docs/composition.md` says: wasmtime's own
 //! program, OpenBao, and this program, which unwraps what the composition wraps.
-#![cfg(feature = "vault")]
-
-#[path = "support/messages.rs"]
-mod messages;
-#[path = "support/program.rs"]
-mod program;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
 use ocicrypt_kms_fakes::cached;
-use program::{Program, answer, piped};
+use ocicrypt_kms_testing::checkout;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
+use ocicrypt_kms_testing::program::{Program, answer, piped};
 
 const KEY: &str = "openbao://transit/k";
 const TOKEN: &str = "root-token-of-a-test";
@@ -66,7 +61,7 @@ impl Drop for Bao {
 
 /// The composition with the built-in component, or with that in a file.
 fn composed(user: &Program, provider: Option<PathBuf>) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../example/composition/build");
+    let script = checkout::path("example/composition/build");
     let component = user.home().join("composed.wasm");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let output = Command::new(script).arg(&component).args(provider).env("CARGO_TARGET_DIR", target).output().unwrap();

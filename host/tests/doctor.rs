@@ -1,19 +1,12 @@
 //! `ocicrypt-kms doctor` about services: the entry of ocicrypt.json that names one, and the settings of one.
-#![allow(missing_docs)]
-
-#[cfg(feature = "server")]
-#[path = "server/certificates.rs"]
-#[allow(dead_code)]
-mod certificates;
-#[path = "support/program.rs"]
-mod program;
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-#[cfg(feature = "server")]
 use std::time::{Duration, Instant};
 
-use program::Program;
+use ocicrypt_kms_testing::certificates;
+use ocicrypt_kms_testing::program;
+use ocicrypt_kms_testing::program::Program;
 use serde_json::{Value, json};
 
 /// What doctor says, and its exit code.
@@ -111,7 +104,6 @@ fn a_service_that_does_not_listen_is_a_problem_with_a_remedy() {
     }
 }
 
-#[cfg(feature = "server")]
 #[test]
 fn a_service_that_takes_no_connection_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
@@ -264,7 +256,6 @@ fn a_machine_that_only_serves_needs_no_ocicrypt_json() {
     assert!(line(&doctor(&user, &["--config", &file]).0, "ocicrypt.json").starts_with("PROBLEM "));
 }
 
-#[cfg(feature = "server")]
 #[test]
 fn what_a_server_would_refuse_of_its_settings_is_a_problem() {
     let user = Program::new();

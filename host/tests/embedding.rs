@@ -1,5 +1,4 @@
 //! Programs that use the library with parts of their own.
-#![allow(missing_docs)]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

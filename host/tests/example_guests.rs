@@ -1,21 +1,14 @@
 //! The guests of `example/guests` in place of the built-in component, as skopeo's users have them: real images, packets of the guest's own
 //! format, and nothing of WASI granted (`other_components` shows that there is nothing to be had).
-#![allow(missing_docs)]
-
-mod support {
-    pub mod bao;
-    pub mod layout;
-    pub mod skopeo;
-}
 
 use std::path::PathBuf;
 
 use ocicrypt_kms::Digest;
 use ocicrypt_kms_fakes::cached;
+use ocicrypt_kms_testing::bao::{Bao, ROOT};
+use ocicrypt_kms_testing::layout;
+use ocicrypt_kms_testing::skopeo::{Refusal, Skopeo, oci};
 use serde_json::Value;
-use support::bao::{Bao, ROOT};
-use support::layout;
-use support::skopeo::{Refusal, Skopeo, oci};
 
 const LAYERS: usize = 3;
 

@@ -1,15 +1,11 @@
 //! The program as container tools start it: one exchange, an exit code, one line on standard error or one answer on standard output.
 
-#[path = "support/messages.rs"]
-mod messages;
-#[path = "support/program.rs"]
-mod program;
-
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
-use program::Program;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
+use ocicrypt_kms_testing::program;
+use ocicrypt_kms_testing::program::Program;
 
 /// A home folder with a keystore.
 struct Home(Program);
@@ -256,7 +252,6 @@ fn the_debug_log_tells_what_happened_and_holds_no_secret() {
     }
 }
 
-#[cfg(all(feature = "hardening", feature = "vault"))]
 #[test]
 fn a_process_that_waits_for_a_kms_is_hardened_unless_the_configuration_says_otherwise() {
     let own = restrictions("self");
@@ -280,7 +275,6 @@ fn a_process_that_waits_for_a_kms_is_hardened_unless_the_configuration_says_othe
 }
 
 /// A connection, before a test would wait for ever.
-#[cfg(all(feature = "hardening", feature = "vault"))]
 fn accept_soon(listener: &std::net::TcpListener) -> std::net::TcpStream {
     listener.set_nonblocking(true).unwrap();
     let start = std::time::Instant::now();
@@ -294,7 +288,6 @@ fn accept_soon(listener: &std::net::TcpListener) -> std::net::TcpStream {
 }
 
 /// Whether a process has no new privileges, and how many seccomp filters.
-#[cfg(all(feature = "hardening", feature = "vault"))]
 fn restrictions(process: &str) -> (u32, u32) {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let number = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap();
@@ -305,7 +298,7 @@ fn restrictions(process: &str) -> (u32, u32) {
 fn the_process_leaves_no_core_and_can_not_be_traced() {
     use std::os::unix::fs::MetadataExt;
     let home = Home::new(&[]);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ocicrypt-kms"))
+    let mut child = Command::new(program::path())
         .env_clear()
         .env("HOME", home.path())
         .stdin(Stdio::piped())
@@ -380,7 +373,6 @@ fn doctor_says_which_component_runs_and_what_the_kernel_offers() {
     let digest = ocicrypt_kms::Digest::of(ocicrypt_kms::sandbox::BUILT_IN).to_string();
     let text = report(&home, &["doctor"]);
     assert!(text.contains(&format!("ok      component: the built-in one, SHA-256 {digest}\n")), "{text}");
-    #[cfg(feature = "hardening")]
     {
         let line = text.lines().find(|line| line.starts_with("ok      hardening: ")).unwrap();
         assert!(line.contains("Landlock") && line.contains("seccomp") && !line.contains("not used"), "{line}");
@@ -392,7 +384,6 @@ fn doctor_says_which_component_runs_and_what_the_kernel_offers() {
     let file = home.0.write("component.wasm", ocicrypt_kms::sandbox::BUILT_IN).display().to_string();
     let text = report(&home, &["--component", &file, "doctor"]);
     assert!(text.contains(&format!("component: {file}, which is the built-in one, SHA-256 {digest}\n")), "{text}");
-    #[cfg(feature = "compile")]
     {
         let other = [ocicrypt_kms::sandbox::BUILT_IN, &[0, 2, 1, b'x']].concat();
         home.0.set("XDG_CACHE_HOME", home.path().join("cache"));
@@ -422,7 +413,6 @@ fn doctor_tells_what_is_wrong_with_the_configuration_once_and_as_such() {
     }
 }
 
-#[cfg(feature = "http-kms")]
 #[test]
 fn doctor_checks_each_endpoint_without_asking_it() {
     let home = Home::new(&[]);

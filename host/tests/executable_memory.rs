@@ -1,12 +1,9 @@
-//! A file of its own: no other test of its process may run a component meanwhile.
-#![cfg(feature = "local")]
+//! The code that the built-in component runs is there before it runs.
 
-#[path = "support/messages.rs"]
-mod messages;
-
-use messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
 use ocicrypt_kms::{Config, Environment, KeyProvider};
+use ocicrypt_kms_testing::alone::alone;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 
 /// The mappings of this process that may be executed, without what changes by itself.
 fn executable() -> Vec<String> {
@@ -16,6 +13,11 @@ fn executable() -> Vec<String> {
 
 #[test]
 fn the_built_in_component_runs_without_memory_becoming_executable() {
+    // No other test may run a component meanwhile.
+    alone("executable_memory::the_built_in_component_runs_without_memory_becoming_executable", run_the_built_in_component);
+}
+
+fn run_the_built_in_component() {
     let folder = tempfile::tempdir().unwrap();
     Keystore::new(folder.path().to_owned()).create("team", Existing::Refuse, &Jwk::generate_symmetric().unwrap()).unwrap();
     let before = executable();

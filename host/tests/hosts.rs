@@ -1,26 +1,20 @@
 //! The hosts of `example/hosts` run the component file that this program has built in, and interoperate with it: what one wraps, the others
 //! unwrap. And they hold what `docs/wit.md` asks of a host, which a hostile component tries.
 
-#[path = "support/guest.rs"]
-mod guest;
-#[path = "support/home.rs"]
-mod home;
-#[path = "support/messages.rs"]
-mod messages;
-#[path = "support/program.rs"]
-mod program;
 #[path = "../../example/hosts/rust/src/lib.rs"]
 #[allow(dead_code)]
 mod rust;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
-use home::{Home, KEY, PROVIDER, run};
-use messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 use ocicrypt_kms::sandbox::BUILT_IN;
 use ocicrypt_kms_fakes::cached;
+use ocicrypt_kms_testing::checkout;
+use ocicrypt_kms_testing::guest;
+use ocicrypt_kms_testing::home::{Home, KEY, PROVIDER};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
+use ocicrypt_kms_testing::program::piped;
 
 /// The hosts that are no part of this program.
 const EXAMPLES: [Host; 3] = [Host::Rust, Host::Python, Host::Node];
@@ -65,9 +59,7 @@ impl Stage {
             Host::Node => command(&cached("embed/bin/node"), &self.component.with_file_name("host.mjs")),
         };
         command.arg(&self.component).arg(self.key()).args(options.iter().map(|(name, value)| format!("{name}={value}")));
-        let output =
-            run(&mut command, message).unwrap_or_else(|error| panic!("{host:?} can't be started ({error}): run `tools/setup embed`"));
-        ended(&output)
+        ended(&piped(&mut command, message))
     }
 
     fn key(&self) -> PathBuf {
@@ -99,7 +91,7 @@ fn told(answer: &[u8]) -> String {
 }
 
 fn example(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../example").join(path)
+    checkout::path("example").join(path)
 }
 
 fn command(program: &Path, script: &Path) -> Command {
@@ -118,8 +110,7 @@ fn ended(output: &std::process::Output) -> Result<Vec<u8>, String> {
 
 /// The component of `host/tests/lending.rs` that tries to break a host's rules.
 fn hostile() -> &'static [u8] {
-    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-    COMPONENT.get_or_init(|| guest::component("hostile"))
+    guest::component("hostile")
 }
 
 #[test]
@@ -229,8 +220,7 @@ fn the_guest_in_javascript_wraps_and_unwraps_with_a_key_that_wraps_keys() {
 /// The example of `docs/wit.md`, with the annotation and the key of `docs/packet-format.md`.
 #[test]
 fn the_worked_example_of_the_documentation_is_what_every_host_answers() {
-    let [wit, packets] = ["wit.md", "packet-format.md"]
-        .map(|name| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap());
+    let [wit, packets] = ["wit.md", "packet-format.md"].map(|name| std::fs::read_to_string(checkout::path("docs").join(name)).unwrap());
     let between = |text: &str, start: &str, end: &str| text.split_once(start).unwrap().1.split_once(end).unwrap().0.to_owned();
     let annotation = between(&packets, "cat > one.b64 <<'END'\n", "END").replace('\n', "");
     let blocks: Vec<_> = wit.split("```json\n").skip(1).map(|block| block.split_once("\n```").unwrap().0).collect();

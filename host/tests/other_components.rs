@@ -1,27 +1,20 @@
 //! Components that aren't built in: which ones run, with what digest, and what WASI gives them.
 
-#[path = "support/guest.rs"]
-mod guest;
-#[path = "support/messages.rs"]
-mod messages;
-#[path = "support/program.rs"]
-mod program;
-
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 use ocicrypt_kms::config::Component as ComponentSettings;
 use ocicrypt_kms::policy::{Denial, Permit, Policy, Request};
 use ocicrypt_kms::sandbox::{BUILT_IN, Sandbox};
 use ocicrypt_kms::{Builder, Config, Digest, Environment, Error, ErrorKind, Instances, KeyProvider};
-use program::{Program, answer, refusal};
+use ocicrypt_kms_testing::guest;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
+use ocicrypt_kms_testing::program::{Program, answer, refusal};
 use wasm_encoder::{Component, ComponentImportSection, ComponentTypeRef, ComponentTypeSection, ComponentValType, InstanceType};
 
 /// A component with WASI.
 fn curious() -> &'static [u8] {
-    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-    COMPONENT.get_or_init(|| guest::component("curious"))
+    guest::component("curious")
 }
 
 fn digest() -> Digest {

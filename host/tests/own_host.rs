@@ -1,20 +1,15 @@
 //! A program that runs components itself: with an engine, a linker and a store's data of its own.
-#![allow(missing_docs)]
 
-#[path = "support/guest.rs"]
-mod guest;
-#[path = "support/messages.rs"]
-mod messages;
-
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
 use ocicrypt_kms::audit::Sink;
 use ocicrypt_kms::embedding::{Begun, GuestError, GuestPre, Host, KmsCtx, KmsCtxView, KmsView, add_random_to_linker, add_to_linker, late};
 use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
 use ocicrypt_kms::sandbox::BUILT_IN;
 use ocicrypt_kms::{Builder, Call, Config, Digest, Environment, Error, ErrorKind, KeyProvider};
+use ocicrypt_kms_testing::guest;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
 
@@ -88,11 +83,10 @@ impl Program {
 
     /// One whose component plays a trick with the key `local://a`.
     fn hostile(trick: &str) -> Self {
-        static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-        let component = COMPONENT.get_or_init(|| guest::component("hostile"));
+        let component = guest::component("hostile");
         let options = [("trick", trick), ("key", "local://a"), ("tell", "by error")];
         let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let pinned = |builder: Builder| builder.component(component.clone(), Some(Digest::of(component)));
+        let pinned = |builder: Builder| builder.component(component.to_owned(), Some(Digest::of(component)));
         Self::new(component, |config| Config { options, ..config }, pinned)
     }
 

@@ -1,20 +1,13 @@
 //! A policy in exec mode, and the commands around it, with the real program.
-#![cfg(all(feature = "cedar", feature = "local"))]
-#![allow(missing_docs)]
 
-#[path = "support/messages.rs"]
-mod messages;
-#[path = "support/program.rs"]
-mod program;
-
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use messages::{annotation_of, unwrapping, wrapping};
 use ocicrypt_kms::policy::{Denial, Permit, Policy, Request};
 use ocicrypt_kms::{Config, KeyProvider};
-use program::{Program, answer, refusal};
+use ocicrypt_kms_testing::checkout;
+use ocicrypt_kms_testing::messages::{annotation_of, unwrapping, wrapping};
+use ocicrypt_kms_testing::program::{Program, answer, refusal};
 
 const TEAM: &[&str] = &["local://team"];
 
@@ -184,7 +177,7 @@ fn test_tells_of_the_cases_that_come_out_otherwise() {
 
 #[test]
 fn the_samples_pass_their_tables() {
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../example/policies");
+    let samples = checkout::path("example/policies");
     let user = Program::new();
     for name in ["build-only-wraps", "nodes-by-environment", "break-glass"] {
         let [policy, table] = [".cedar", ".test.toml"].map(|extension| format!("{}/{name}{extension}", samples.display()));
@@ -224,7 +217,6 @@ fn explain_shows_which_rule_decided_and_where_it_stands() {
     assert_eq!((code, shown[0].as_str(), shown[2].as_str()), (0, "allowed", "policy.cedar:3:1: `no wrapping` does not apply"));
 }
 
-#[cfg(all(feature = "azure", feature = "vault"))]
 #[test]
 fn addresses_that_the_configuration_adds_are_known_to_tables_and_explanations() {
     let user = user("permit (principal, action, resource);\n");
@@ -261,7 +253,6 @@ fn a_denied_key_is_not_looked_for() {
     }
 }
 
-#[cfg(feature = "gcp")]
 #[test]
 fn a_denied_key_calls_no_kms_and_looks_up_no_credential() {
     const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";

@@ -1,14 +1,11 @@
-//! What there is one of in a process belongs to the program that embeds the library. One test, because it looks at the whole process.
-#![allow(missing_docs)]
-
-#[path = "support/messages.rs"]
-mod messages;
+//! What there is one of in a process belongs to the program that embeds the library.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use messages::{annotation_of, unwrapping, wrapping};
 use ocicrypt_kms::{Config, Environment, KeyProvider};
 use ocicrypt_kms_fakes::gcp::FakeGcp;
+use ocicrypt_kms_testing::alone::alone;
+use ocicrypt_kms_testing::messages::{annotation_of, unwrapping, wrapping};
 
 const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
 /// What wasmtime may catch: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV.
@@ -23,6 +20,10 @@ fn caught() -> u64 {
 
 #[test]
 fn exchanges_install_nothing_that_a_process_has_one_of() {
+    alone("process_wide::exchanges_install_nothing_that_a_process_has_one_of", exchange_in_a_process);
+}
+
+fn exchange_in_a_process() {
     static PANICS: AtomicU32 = AtomicU32::new(0);
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

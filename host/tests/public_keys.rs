@@ -1,27 +1,18 @@
 //! Public-key recipients on the command line: a machine that has only the public half of a key wraps for it, one that has the private half
 //! unwraps.
-#![cfg(all(feature = "local", feature = "asymmetric"))]
-
-#[path = "support/home.rs"]
-mod home;
-#[path = "support/messages.rs"]
-mod messages;
-#[path = "support/program.rs"]
-mod program;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
-use home::{Home, KEY, PROVIDER};
-use messages::{OPTS_DATA, keyunwrap, keywrap, opts_data_of};
 use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms_testing::home::{Home, KEY, PROVIDER};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, keyunwrap, keywrap, opts_data_of};
 use serde_json::{Value, json};
 
 const KINDS: [&[&str]; 3] =
     [&["--algorithm", "RSA-OAEP-256"], &["--algorithm", "ECDH-ES+A256KW"], &["--algorithm", "ECDH-ES+A256KW", "--curve", "X25519"]];
 const X25519: &[&str] = KINDS[2];
 /// Six bytes.
-#[cfg(feature = "post-quantum")]
 const BASE64_OF_ZEROES: &str = "AAAAAAAA";
 
 /// A machine with what `public` prints on another, as anybody may read it.
@@ -57,7 +48,6 @@ fn a_build_machine_wraps_and_only_the_node_unwraps() {
 }
 
 #[test]
-#[cfg(feature = "post-quantum")]
 fn a_build_machine_wraps_for_post_quantum_keys_and_only_the_node_unwraps() {
     for algorithm in ["HPKE-9-KE", "HPKE-12-KE"] {
         let node = Home::with(&["--algorithm", algorithm]);
@@ -75,7 +65,6 @@ fn a_build_machine_wraps_for_post_quantum_keys_and_only_the_node_unwraps() {
 }
 
 #[test]
-#[cfg(feature = "post-quantum")]
 fn a_header_without_ek_or_with_a_shared_key_is_refused() {
     let home = Home::with(&["--algorithm", "HPKE-9-KE"]);
     let compact = String::from_utf8(home.wrap(KEY, OPTS_DATA)).unwrap();

@@ -1,26 +1,16 @@
 //! Images that are encrypted for keys of several services, by skopeo: each service decrypts them without the others.
-#![cfg(all(feature = "aws", feature = "azure", feature = "gcp", feature = "local", feature = "vault"))]
-#![allow(missing_docs)]
-
-#[path = "support/bao.rs"]
-mod bao;
-#[path = "aws/peer.rs"]
-mod peer;
-mod support {
-    pub mod layout;
-    pub mod skopeo;
-}
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use bao::Bao;
 use ocicrypt_kms_fakes::azure::FakeAzure;
 use ocicrypt_kms_fakes::gcp::FakeGcp;
-use peer::{Peer, REGION};
-use support::layout;
-use support::skopeo::{Skopeo, oci};
+use ocicrypt_kms_testing::azure_cli;
+use ocicrypt_kms_testing::bao::Bao;
+use ocicrypt_kms_testing::layout;
+use ocicrypt_kms_testing::moto::{Moto, REGION};
+use ocicrypt_kms_testing::skopeo::{Skopeo, oci};
 
 const GCP_KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
 
@@ -34,7 +24,7 @@ struct Service {
 /// The servers, which stop when this is dropped.
 struct Servers {
     gcp: FakeGcp,
-    aws: Peer,
+    aws: Moto,
     azure: FakeAzure,
     bao: Bao,
     folder: tempfile::TempDir,
@@ -44,7 +34,7 @@ impl Servers {
     fn start() -> Self {
         let (gcp, azure) = (FakeGcp::start(), FakeAzure::start());
         gcp.require_auth(true);
-        Self { gcp, aws: Peer::start(), azure, bao: Bao::start(), folder: tempfile::tempdir().unwrap() }
+        Self { gcp, aws: Moto::start(), azure, bao: Bao::start(), folder: tempfile::tempdir().unwrap() }
     }
 
     fn services(&self) -> [Service; 4] {
@@ -80,11 +70,10 @@ impl Servers {
     fn azure(&self) -> Service {
         self.azure.add_key("https://team.vault.azure.net/keys/k");
         let token = self.azure.issue_token("https://vault.azure.net");
-        let expires = (SystemTime::now() + Duration::from_secs(3600)).duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let answer = serde_json::json!({"accessToken": token, "expires_on": expires, "tokenType": "Bearer"});
-        std::fs::write(self.folder.path().join("vault.json"), answer.to_string()).unwrap();
+        azure_cli::log_in(self.folder.path(), "vault", &token, Duration::from_secs(3600));
         // The Azure CLI's stand-in of the tests comes first.
-        let mut path = OsString::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/azure/bin:"));
+        let mut path = OsString::from(azure_cli::FOLDER);
+        path.push(":");
         path.push(std::env::var_os("PATH").unwrap());
         Service {
             uri: "azurekms://team.vault.azure.net/k".into(),

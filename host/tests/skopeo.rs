@@ -1,12 +1,4 @@
 //! The program as skopeo's users have it: real images, real messages, errors as skopeo shows them.
-#![cfg(all(feature = "gcp", feature = "local"))]
-#![allow(missing_docs)]
-
-mod support {
-    pub mod layout;
-    pub mod registry;
-    pub mod skopeo;
-}
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,10 +6,12 @@ use std::process::Command;
 
 use ocicrypt_kms::protocol::bytes;
 use ocicrypt_kms_fakes::gcp::FakeGcp;
+use ocicrypt_kms_testing::checkout;
+use ocicrypt_kms_testing::layout;
+use ocicrypt_kms_testing::program::{self, text_of};
+use ocicrypt_kms_testing::registry::Registry;
+use ocicrypt_kms_testing::skopeo::{Refusal, Skopeo, oci};
 use serde_json::Value;
-use support::layout;
-use support::registry::Registry;
-use support::skopeo::{PROGRAM, Refusal, Skopeo, oci, text_of};
 
 const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
 const KEY_URI: &str = "gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k";
@@ -266,8 +260,8 @@ fn a_client_that_names_no_key_gets_the_configured_recipients() {
 #[test]
 fn the_ready_ocicrypt_json_finds_the_program_on_the_path() {
     let mut scene = Scene::new(1);
-    let ready = Path::new(env!("CARGO_MANIFEST_DIR")).join("../example/ocicrypt.json");
-    let mut folders = vec![Path::new(PROGRAM).parent().expect("a folder").to_owned()];
+    let ready = checkout::path("example/ocicrypt.json");
+    let mut folders = vec![Path::new(program::path()).parent().expect("a folder").to_owned()];
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").expect("a path")));
     scene.skopeo.set("OCICRYPT_KEYPROVIDER_CONFIG", ready);
     scene.skopeo.set("PATH", std::env::join_paths(folders).expect("a path"));

@@ -1,7 +1,8 @@
 //! Signed checkpoints: a log that was cut off is told from a short one.
 
-use crate::program::{answer, refusal};
-use crate::stage::Stage;
+use ocicrypt_kms_testing::program::{answer, refusal};
+
+use super::stage::Stage;
 
 fn stage(every: u32) -> Stage {
     let stage = Stage::with("", &format!("checkpoint-key = \"audit.pem\"\ncheckpoint-every = {every}"));
@@ -37,7 +38,7 @@ fn a_comparison_that_was_asked_for_and_has_nothing_to_compare_is_an_error() {
     stage.wrap();
     stage.user.write("empty", "");
     let output = stage.audit(&["verify", "--checkpoint", "empty", "--public-key", "audit.pem.pub"]);
-    let (code, line) = crate::program::refusal(&output);
+    let (code, line) = refusal(&output);
     assert!(code == 2 && line.contains("it has no checkpoint that the log could be compared with"), "{line}");
 }
 
@@ -69,7 +70,7 @@ fn a_checkpoint_is_made_after_so_many_records() {
 fn a_key_that_is_missing_when_a_checkpoint_is_due_gives_no_answer() {
     let stage = stage(1);
     std::fs::remove_file(stage.user.home().join("audit.pem")).unwrap();
-    let (code, line) = refusal(&stage.user.run(&[], &crate::stage::wrapping()));
+    let (code, line) = refusal(&stage.user.run(&[], &super::stage::wrapping()));
     assert!(code == 2 && line.starts_with("audit.pem: "), "{line}");
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
-use crate::program::answer;
-use crate::stage::Stage;
+use ocicrypt_kms_testing::program::answer;
+
+use super::stage::Stage;
 
 /// Lines in `[audit]`, what is done to the log, and what doctor says of that.
 type Case = (&'static str, fn(&Stage), &'static str);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use ocicrypt_kms::audit::Verifier;
 
-use crate::stage::Stage;
+use super::stage::Stage;
 
 const DOCS: &str = include_str!("../../../docs/audit-log.md");
 

@@ -2,8 +2,10 @@
 
 use std::process::{Command, Output};
 
-use crate::program::{piped, refusal};
-use crate::stage::{Stage, wrapping};
+use ocicrypt_kms_testing::messages::keyunwrap;
+use ocicrypt_kms_testing::program::{self, piped, refusal};
+
+use super::stage::{KEY, Stage, wrapping};
 
 fn refused(stage: &Stage) -> String {
     let (code, line) = refusal(&stage.user.run(&[], &wrapping()));
@@ -17,7 +19,7 @@ fn in_shell(stage: &Stage, program: &str, before: &str, input: &[u8]) -> Output 
     if program == "unshare" {
         command.args(["--user", "--map-root-user", "--mount", "sh"]);
     }
-    command.args(["-c", &format!("{before}; exec \"$0\""), env!("CARGO_BIN_EXE_ocicrypt-kms")]);
+    command.args(["-c", &format!("{before}; exec \"$0\""), program::path()]);
     stage.user.as_user(&mut command);
     piped(command.env("PATH", "/usr/bin:/bin"), input)
 }
@@ -91,7 +93,7 @@ fn a_file_that_can_grow_no_more_gives_no_key_and_goes_on_later() {
     let stage = Stage::new();
     let annotation = stage.wrap();
     let whole = stage.text();
-    let unwrap = crate::messages::keyunwrap(&[("kmscrypt", &[crate::stage::KEY])], &annotation);
+    let unwrap = keyunwrap(&[("kmscrypt", &[KEY])], &annotation);
     // Half a KiB more than there is: in the middle of the record.
     let blocks = whole.len() / 512 + 1;
     for ignored in ["trap '' XFSZ; ", ""] {

@@ -11,10 +11,9 @@ use ocicrypt_kms::key_uri::{KeyUri, Service};
 use ocicrypt_kms::kms::{Cipher, KeyService, OpenKey, Services};
 use ocicrypt_kms::protocol::Operation;
 use ocicrypt_kms::{Call, Config, Environment, Error, KeyProvider};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 use proptest::prelude::*;
 use zeroize::Zeroizing;
-
-use crate::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 
 const GCP_KEY: &str = "gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k";
 /// A key that never answers.

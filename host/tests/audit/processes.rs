@@ -6,9 +6,9 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use ocicrypt_kms::Digest;
+use ocicrypt_kms_testing::messages::annotation_of;
 
-use crate::messages::annotation_of;
-use crate::stage::{Stage, member, wrapping};
+use super::stage::{Stage, member, wrapping};
 
 /// How many processes run side by side.
 const PROCESSES: usize = 24;

@@ -2,10 +2,10 @@
 
 use ocicrypt_kms::Digest;
 use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, keyunwrap, keywrap};
+use ocicrypt_kms_testing::program;
 
-use crate::messages::{OPTS_DATA, keyunwrap, keywrap};
-use crate::program;
-use crate::stage::{KEY, Stage, member, wrapping};
+use super::stage::{KEY, Stage, member, wrapping};
 
 #[test]
 fn each_use_and_each_exchange_is_on_record_with_the_annotation_it_was_about() {

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::process::Output;
 
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
+use ocicrypt_kms_testing::program::{self, Program};
 use serde_json::Value;
-
-use crate::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
-use crate::program::{self, Program};
 
 /// The key that each user has.
 pub const KEY: &str = "local://team";

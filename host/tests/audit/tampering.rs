@@ -1,8 +1,9 @@
 //! What somebody changes in a log is found.
 
 use ocicrypt_kms::Digest;
+use ocicrypt_kms_testing::program::refusal;
 
-use crate::stage::Stage;
+use super::stage::{Stage, wrapping};
 
 /// A log of four records, changed line by line; what `audit verify` says of it.
 fn changed(change: impl FnOnce(&mut Vec<String>)) -> String {
@@ -106,6 +107,6 @@ fn a_changed_last_line_is_not_taken_for_a_crash() {
     let stage = Stage::new();
     stage.wrap();
     std::fs::write(stage.path(), stage.text().replace("wrap", "Wrap")).unwrap();
-    let line = crate::program::refusal(&stage.user.run(&[], &crate::stage::wrapping())).1;
+    let line = refusal(&stage.user.run(&[], &wrapping())).1;
     assert!(line.contains("audit.jsonl: the audit log can't be written: its last line is no record: it was changed"), "{line}");
 }

@@ -1,11 +1,11 @@
 //! Each place where credentials can be, over loopback: that they are found, used, and never shown.
 
+use ocicrypt_kms_testing::moto::REGION;
+use ocicrypt_kms_testing::scripted::{Reply, Request, Scripted};
 use serde_json::json;
 
-use crate::peer::REGION;
-use crate::scripted::{Reply, Request, Scripted};
-use crate::stage::{Program, SECRET};
-use crate::uri;
+use super::stage::{Program, SECRET};
+use super::uri;
 
 const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 const ROLE: &str = "arn:aws:iam::111122223333:role/images";
@@ -55,7 +55,7 @@ fn with_token(id: &str) -> (String, Option<String>) {
 #[test]
 fn the_environment_has_the_access_key() {
     let kms = kms();
-    let program = Program::new(&kms.endpoint).set("AWS_ACCESS_KEY_ID", "env").set("AWS_SECRET_ACCESS_KEY", SECRET);
+    let program = Program::new(&kms.address()).set("AWS_ACCESS_KEY_ID", "env").set("AWS_SECRET_ACCESS_KEY", SECRET);
     program.write(".aws/credentials", &keys("default", "profile"));
     program.wrap(&uri(ARN)).unwrap();
     assert_eq!(caller(&kms), ("env".to_owned(), None));
@@ -66,7 +66,7 @@ fn the_environment_has_the_access_key() {
 #[test]
 fn a_profile_has_the_access_key_and_the_region() {
     let kms = kms();
-    let program = Program::new(&kms.endpoint).set("AWS_PROFILE", "images");
+    let program = Program::new(&kms.address()).set("AWS_PROFILE", "images");
     program.write(".aws/credentials", &(keys("default", "default") + &keys("images", "images")));
     program.write(".aws/config", &format!("[profile images]\nregion = {REGION}\n"));
     program.wrap(&uri("alias/team")).unwrap();
@@ -77,7 +77,7 @@ fn a_profile_has_the_access_key_and_the_region() {
 #[test]
 fn a_profile_names_a_program_that_gives_credentials() {
     let kms = kms();
-    let program = Program::new(&kms.endpoint);
+    let program = Program::new(&kms.address());
     let answer = json!({"Version": 1, "AccessKeyId": "process", "SecretAccessKey": SECRET, "SessionToken": "token"}).to_string();
     let file = program.write("answer.json", &answer);
     program.write(".aws/config", &format!("[default]\ncredential_process = cat {}\n", file.display()));
@@ -99,9 +99,9 @@ fn a_profile_takes_on_a_role() {
     let kms = kms();
     let sts = Scripted::start(|request, _| {
         let signed = request.header("authorization").is_some_and(|header| header.contains("Credential=base/"));
-        if signed && request.body.contains("Action=AssumeRole&") { sts("AssumeRole", "role") } else { Reply::new(403, "") }
+        if signed && request.text().contains("Action=AssumeRole&") { sts("AssumeRole", "role") } else { Reply::new(403, "") }
     });
-    let program = Program::new(&kms.endpoint).set("AWS_ENDPOINT_URL_STS", &sts.endpoint);
+    let program = Program::new(&kms.address()).set("AWS_ENDPOINT_URL_STS", &sts.address());
     program.write(".aws/credentials", &keys("base", "base"));
     program.write(".aws/config", &format!("[default]\nrole_arn = {ROLE}\nsource_profile = base\n"));
     program.wrap(&uri(ARN)).unwrap();
@@ -122,7 +122,7 @@ fn a_session_of_single_sign_on_gives_credentials() {
             _ => Reply::new(401, ""),
         }
     });
-    let program = Program::new(&kms.endpoint).set("AWS_ENDPOINT_URL_SSO", &portal.endpoint);
+    let program = Program::new(&kms.address()).set("AWS_ENDPOINT_URL_SSO", &portal.address());
     let config = format!(
         "[default]\nsso_start_url = https://example.awsapps.com/start\nsso_region = {REGION}\nsso_account_id = 111122223333\n\
          sso_role_name = images\n"
@@ -139,14 +139,14 @@ fn a_session_of_single_sign_on_gives_credentials() {
 fn a_web_identity_token_is_exchanged() {
     let kms = kms();
     let action = "AssumeRoleWithWebIdentity";
-    let sts = Scripted::start(move |request, _| match request.body.contains("WebIdentityToken=jwt") {
+    let sts = Scripted::start(move |request, _| match request.text().contains("WebIdentityToken=jwt") {
         true => sts(action, "web"),
         false => Reply::new(
             400,
             "<ErrorResponse><Error><Type>Sender</Type><Code>InvalidIdentityToken</Code><Message>not a token</Message></Error></ErrorResponse>",
         ),
     });
-    let program = Program::new(&kms.endpoint).set("AWS_ENDPOINT_URL_STS", &sts.endpoint).set("AWS_ROLE_ARN", ROLE);
+    let program = Program::new(&kms.address()).set("AWS_ENDPOINT_URL_STS", &sts.address()).set("AWS_ROLE_ARN", ROLE);
     let file = program.write("token", "jwt");
     let program = program.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
     program.wrap(&uri(ARN)).unwrap();
@@ -163,8 +163,8 @@ fn a_containers_agent_gives_credentials() {
         ("/creds", Some("agent-token")) => metadata("container"),
         _ => Reply::new(404, ""),
     });
-    let program = Program::new(&kms.endpoint)
-        .set("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/creds", agent.endpoint))
+    let program = Program::new(&kms.address())
+        .set("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/creds", agent.address()))
         .set("AWS_CONTAINER_AUTHORIZATION_TOKEN", "agent-token");
     program.wrap(&uri(ARN)).unwrap();
     assert_eq!(caller(&kms), with_token("container"));
@@ -187,7 +187,7 @@ fn an_ec2_instance_has_credentials_and_a_region() {
     let kms = kms();
     let server = Scripted::start(|request, _| instance(request));
     let program =
-        Program::new(&kms.endpoint).set("AWS_EC2_METADATA_DISABLED", "false").set("AWS_EC2_METADATA_SERVICE_ENDPOINT", &server.endpoint);
+        Program::new(&kms.address()).set("AWS_EC2_METADATA_DISABLED", "false").set("AWS_EC2_METADATA_SERVICE_ENDPOINT", &server.address());
     program.wrap(&uri("alias/team")).unwrap();
     assert_eq!(caller(&kms), with_token("instance"));
     assert!(kms.requests()[0].header("authorization").unwrap().contains(&format!("/{REGION}/kms/")));
@@ -196,7 +196,7 @@ fn an_ec2_instance_has_credentials_and_a_region() {
 #[test]
 fn without_any_credentials_or_region_the_line_says_how_to_get_some() {
     let kms = kms();
-    let program = Program::new(&kms.endpoint);
+    let program = Program::new(&kms.address());
     let (code, line) = program.wrap(&uri(ARN)).unwrap_err();
     assert!(code == 5 && line.contains("AWS_PROFILE") && line.contains("AWS_ACCESS_KEY_ID"), "{code} {line}");
     let profile = "[default]\nrole_arn = arn:aws:iam::111122223333:role/images\nsource_profile = absent\n";
@@ -211,7 +211,7 @@ fn without_any_credentials_or_region_the_line_says_how_to_get_some() {
 #[test]
 fn a_profile_that_is_named_and_not_there_is_told_by_its_name() {
     let kms = kms();
-    let program = Program::new(&kms.endpoint).set("AWS_PROFILE", "images");
+    let program = Program::new(&kms.address()).set("AWS_PROFILE", "images");
     let check = |program: &Program| {
         let (code, line) = program.wrap(&uri(ARN)).unwrap_err();
         assert!(code == 5 && line.contains("AWS_PROFILE names the profile `images`, and ~/.aws/config"), "{code} {line}");
@@ -236,7 +236,7 @@ fn a_profile_that_is_named_and_not_there_is_told_by_its_name() {
 fn a_service_that_gives_credentials_and_is_gone_may_come_back() {
     let kms = kms();
     // Nothing listens there: a port of 1024 or above could be anybody's.
-    let program = Program::new(&kms.endpoint).set("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1").set("AWS_ROLE_ARN", ROLE);
+    let program = Program::new(&kms.address()).set("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1").set("AWS_ROLE_ARN", ROLE);
     let file = program.write("token", SECRET);
     let (code, line) = program.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file).wrap(&uri(ARN)).unwrap_err();
     assert!(code == 6 && line.contains("can't be reached"), "{code} {line}");
@@ -245,7 +245,7 @@ fn a_service_that_gives_credentials_and_is_gone_may_come_back() {
 #[test]
 fn a_token_is_not_sent_in_plain_text_to_another_machine() {
     let kms = kms();
-    let program = Program::new(&kms.endpoint).set("AWS_ENDPOINT_URL_STS", "http://sts.example").set("AWS_ROLE_ARN", ROLE);
+    let program = Program::new(&kms.address()).set("AWS_ENDPOINT_URL_STS", "http://sts.example").set("AWS_ROLE_ARN", ROLE);
     let file = program.write("token", SECRET);
     let (_, line) = program.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file).wrap(&uri(ARN)).unwrap_err();
     assert!(line.contains("plain http"), "{line}");
@@ -256,7 +256,7 @@ fn credentials_are_not_looked_for_before_a_key_is_used() {
     let server = Scripted::start(|request, _| instance(request));
     let program = Program::new("ftp://127.0.0.1")
         .set("AWS_EC2_METADATA_DISABLED", "false")
-        .set("AWS_EC2_METADATA_SERVICE_ENDPOINT", &server.endpoint);
+        .set("AWS_EC2_METADATA_SERVICE_ENDPOINT", &server.address());
     let (code, line) = program.wrap("local://missing").unwrap_err();
     assert!(code == 5 && server.requests().is_empty(), "{code} {line}");
 }

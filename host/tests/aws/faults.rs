@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use ocicrypt_kms::protocol::bytes;
 use ocicrypt_kms::{Config, ErrorKind, config};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, keyunwrap, keywrap};
+use ocicrypt_kms_testing::moto::REGION;
+use ocicrypt_kms_testing::scripted::{Reply, Scripted};
 use serde_json::{Value, json};
 
-use crate::messages::{OPTS_DATA, keywrap};
-use crate::peer::REGION;
-use crate::scripted::{Reply, Scripted};
-use crate::stage::Stage;
-use crate::uri;
+use super::stage::Stage;
+use super::uri;
 
 const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 const OTHER: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ac";
@@ -38,7 +38,7 @@ fn packet(uri: &str) -> Vec<u8> {
 /// The line of a wrap that fails with this reply, and how many calls there were.
 fn refused(key: &str, reply: Reply, kind: ErrorKind) -> (String, usize) {
     let server = Scripted::always(reply);
-    let stage = Stage::with(&server.endpoint, Config { deadline_seconds: 2, ..Config::default() });
+    let stage = Stage::with(&server.address(), Config { deadline_seconds: 2, ..Config::default() });
     let error = stage.try_wrap(&uri(key)).unwrap_err();
     assert!(error.kind() == kind && error.line().starts_with(&uri(key)), "{:?} {}", error.kind(), error.line());
     (error.line(), server.requests().len())
@@ -47,11 +47,11 @@ fn refused(key: &str, reply: Reply, kind: ErrorKind) -> (String, usize) {
 #[test]
 fn requests_name_the_key_in_both_directions_and_hold_nothing_else() {
     let server = Scripted::start(|_, before| ok(&if before == 0 { encrypted(ARN) } else { decrypted(ARN) }));
-    let stage = Stage::new(&server.endpoint);
+    let stage = Stage::new(&server.address());
     let annotation = stage.wrap(&uri(ARN));
     stage.unwrap(&uri(ARN), &annotation).unwrap();
     let requests = server.requests();
-    let body = |index: usize| serde_json::from_str::<Value>(&requests[index].body).unwrap();
+    let body = |index: usize| requests[index].json();
     assert_eq!(body(0), json!({"KeyId": ARN, "Plaintext": bytes::encode(OPTS_DATA)}));
     assert_eq!(body(1), json!({"KeyId": ARN, "CiphertextBlob": "YWJj"}));
     for (request, target) in requests.iter().zip(["TrentService.Encrypt", "TrentService.Decrypt"]) {
@@ -67,7 +67,7 @@ fn requests_name_the_key_in_both_directions_and_hold_nothing_else() {
 fn an_arns_region_is_signed_for_whatever_the_environment_says() {
     let arn = ARN.replace(REGION, "cn-north-1").replace("arn:aws:", "arn:aws-cn:");
     let server = Scripted::always(ok(&encrypted(&arn)));
-    Stage::new(&server.endpoint).wrap(&uri(&arn));
+    Stage::new(&server.address()).wrap(&uri(&arn));
     assert!(server.requests()[0].header("authorization").unwrap().contains("/cn-north-1/kms/"));
 }
 
@@ -87,7 +87,7 @@ fn an_answer_of_another_key_is_refused() {
         let (line, _) = refused(asked, ok(&encrypted(&answered)), ErrorKind::Corrupt);
         assert!(line.contains("can't be trusted: it is of another key") && !line.contains('\u{1b}'), "{line}");
         let server = Scripted::always(ok(&decrypted(&answered)));
-        let error = Stage::new(&server.endpoint).unwrap(&uri(asked), &packet(&uri(asked))).unwrap_err();
+        let error = Stage::new(&server.address()).unwrap(&uri(asked), &packet(&uri(asked))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.line());
     }
 }
@@ -109,11 +109,11 @@ fn an_alias_answers_for_the_key_of_the_packets_kid_or_not_at_all() {
     let mut answers = [encrypted(ARN), decrypted(OTHER)];
     answers.iter_mut().for_each(|answer| answer["EncryptionAlgorithm"] = json!("RSAES_OAEP_SHA_256"));
     let server = Scripted::start(move |_, before| ok(&answers[before]));
-    let stage = Stage::new(&server.endpoint);
+    let stage = Stage::new(&server.address());
     let annotation = stage.wrap(&uri);
     let error = stage.unwrap(&uri, &annotation).unwrap_err();
     assert!(error.line().contains(&format!("its `kid` is `{ARN}`")), "{}", error.line());
-    let asked: Value = serde_json::from_str(&server.requests()[1].body).unwrap();
+    let asked = server.requests()[1].json();
     assert_eq!((&asked["KeyId"], &asked["EncryptionAlgorithm"]), (&json!("alias/rsa"), &json!("RSAES_OAEP_SHA_256")));
 }
 
@@ -135,7 +135,7 @@ fn an_answer_that_is_malformed_is_refused() {
 fn throttling_is_tried_again_though_its_status_is_400() {
     for code in ["ThrottlingException", "com.amazonaws.kms#ThrottlingException"] {
         let server = Scripted::start(move |_, before| if before < 2 { refusal(400, code) } else { ok(&encrypted(ARN)) });
-        Stage::new(&server.endpoint).wrap(&uri(ARN));
+        Stage::new(&server.address()).wrap(&uri(ARN));
         assert_eq!(server.requests().len(), 3);
     }
     let (line, calls) = refused(ARN, refusal(400, "ThrottlingException"), ErrorKind::Unavailable);
@@ -146,7 +146,7 @@ fn throttling_is_tried_again_though_its_status_is_400() {
 fn a_service_that_fails_is_tried_again() {
     for (status, code) in [(500, "KMSInternalException"), (500, "KeyUnavailableException"), (503, "DependencyTimeoutException")] {
         let server = Scripted::start(move |_, before| if before < 1 { refusal(status, code) } else { ok(&encrypted(ARN)) });
-        Stage::new(&server.endpoint).wrap(&uri(ARN));
+        Stage::new(&server.address()).wrap(&uri(ARN));
         assert_eq!(server.requests().len(), 2);
     }
 }
@@ -170,7 +170,7 @@ fn what_will_not_pass_is_not_tried_again() {
 #[test]
 fn redirects_are_never_followed() {
     let elsewhere = Scripted::always(ok(&encrypted(ARN)));
-    let (line, _) = refused(ARN, Reply::new(307, "").header("location", &elsewhere.endpoint), ErrorKind::Unavailable);
+    let (line, _) = refused(ARN, Reply::new(307, "").header("location", &elsewhere.address()), ErrorKind::Unavailable);
     assert!(line.contains("never followed") && elsewhere.requests().is_empty(), "{line}");
 }
 
@@ -190,7 +190,7 @@ fn a_slow_service_is_told_within_the_deadline() {
 #[test]
 fn what_aws_kms_would_refuse_for_its_length_is_not_sent() {
     let server = Scripted::always(ok(&encrypted(ARN)));
-    let stage = Stage::new(&server.endpoint);
+    let stage = Stage::new(&server.address());
     let long = format!(r#"{{"symkey":"{}"}}"#, "x".repeat(4096));
     let error = stage.exchange(&keywrap(&[("kmscrypt", &[&uri(ARN)])], long.as_bytes())).unwrap_err();
     assert!(error.line().contains("at most 4096 bytes") && error.kind() == ErrorKind::InvalidInput, "{}", error.line());
@@ -203,7 +203,7 @@ fn what_aws_kms_would_refuse_for_its_length_is_not_sent() {
 #[test]
 fn the_configured_address_is_used() {
     let server = Scripted::always(ok(&encrypted(ARN)));
-    let aws = config::Aws { endpoint: Some(server.endpoint.clone()) };
+    let aws = config::Aws { endpoint: Some(server.address()) };
     Stage::of(Config { aws, ..Config::default() }, &[], ("id", "secret")).wrap(&uri(ARN));
     assert_eq!(server.requests().len(), 1);
 }
@@ -211,11 +211,11 @@ fn the_configured_address_is_used() {
 #[test]
 fn a_key_that_only_the_image_names_needs_the_list() {
     let server = Scripted::always(ok(&decrypted(ARN)));
-    let message = crate::messages::keyunwrap(&[], &packet(&uri(ARN)));
-    let error = Stage::new(&server.endpoint).exchange(&message).unwrap_err();
+    let message = keyunwrap(&[], &packet(&uri(ARN)));
+    let error = Stage::new(&server.address()).exchange(&message).unwrap_err();
     assert!(error.kind() == ErrorKind::Denied && server.requests().is_empty(), "{}", error.line());
     let keys = Some(vec!["awskms:///arn:aws:kms:eu-central-1:111122223333:key/*".to_owned()]);
-    Stage::with(&server.endpoint, Config { keys, ..Config::default() }).exchange(&message).unwrap();
+    Stage::with(&server.address(), Config { keys, ..Config::default() }).exchange(&message).unwrap();
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn the_audit_log_names_the_request_as_the_service_does() {
     let audit = config::Audit { file: Some(file.clone()), ..config::Audit::default() };
     let replies = |before: usize| if before == 0 { refusal(503, "Busy") } else { ok(&encrypted(ARN)) };
     let server = Scripted::start(move |_, before| replies(before).header("x-amzn-RequestId", format!("request-{before}")));
-    Stage::with(&server.endpoint, Config { audit, ..Config::default() }).wrap(&uri(ARN));
+    Stage::with(&server.address(), Config { audit, ..Config::default() }).wrap(&uri(ARN));
     let text = std::fs::read_to_string(file).unwrap();
     let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((records[0]["event"].as_str(), records[0]["request_id"].as_str()), (Some("use"), Some("request-1")));

@@ -2,12 +2,12 @@
 
 use ocicrypt_kms::ErrorKind;
 use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms_testing::messages::OPTS_DATA;
+use ocicrypt_kms_testing::moto::{Moto, REGION, blob, bytes_of, text};
 use serde_json::{Value, json};
 
-use crate::messages::OPTS_DATA;
-use crate::peer::{Peer, REGION, blob, bytes_of, text};
-use crate::stage::Stage;
-use crate::{id_of, uri};
+use super::stage::Stage;
+use super::{id_of, uri};
 
 const RSA: &str = "?algorithm=RSA-OAEP-256";
 
@@ -25,11 +25,11 @@ fn annotation(key_url: &str, wrapped_key: &[u8], wrap_type: &str) -> Vec<u8> {
 
 #[test]
 fn what_was_wrapped_unwraps_by_arn_id_and_alias() {
-    let peer = Peer::shared();
-    let arn = peer.symmetric_key();
-    peer.call("kms", "create_alias", json!({"AliasName": "alias/team/images", "TargetKeyId": arn}));
+    let moto = Moto::shared();
+    let arn = moto.symmetric_key();
+    moto.call("kms", "create_alias", json!({"AliasName": "alias/team/images", "TargetKeyId": arn}));
     let alias_arn = arn.replace(&format!("key/{}", id_of(&arn)), "alias/team/images");
-    let stage = Stage::new(&peer.endpoint);
+    let stage = Stage::new(&moto.endpoint);
     for name in [&arn, id_of(&arn), "alias/team/images", &alias_arn] {
         let made = stage.wrap(&uri(name));
         let packet = packet(&made);
@@ -40,25 +40,25 @@ fn what_was_wrapped_unwraps_by_arn_id_and_alias() {
 
 #[test]
 fn amazons_client_decrypts_what_was_wrapped_and_the_other_way_round() {
-    let peer = Peer::shared();
-    let arn = peer.symmetric_key();
-    let stage = Stage::new(&peer.endpoint);
+    let moto = Moto::shared();
+    let arn = moto.symmetric_key();
+    let stage = Stage::new(&moto.endpoint);
     for (query, context) in [("", json!({})), ("?context_stage=prod&context_a=b%20%C3%A9%22c", json!({"stage": "prod", "a": "b é\"c"}))] {
         let made = wrapped_key(&stage.wrap(&(uri(&arn) + query)));
         let arguments = json!({"KeyId": arn, "CiphertextBlob": blob(&made), "EncryptionContext": context});
-        assert_eq!(bytes_of(&peer.call("kms", "decrypt", arguments)["Plaintext"]), OPTS_DATA);
+        assert_eq!(bytes_of(&moto.call("kms", "decrypt", arguments)["Plaintext"]), OPTS_DATA);
 
         let arguments = json!({"KeyId": arn, "Plaintext": blob(OPTS_DATA), "EncryptionContext": context});
-        let theirs = bytes_of(&peer.call("kms", "encrypt", arguments)["CiphertextBlob"]);
+        let theirs = bytes_of(&moto.call("kms", "encrypt", arguments)["CiphertextBlob"]);
         assert_eq!(stage.unwrap(&uri(&arn), &annotation(&(uri(&arn) + query), &theirs, "AES")).unwrap(), OPTS_DATA);
     }
 }
 
 #[test]
 fn a_packet_with_another_context_or_another_key_does_not_unwrap() {
-    let peer = Peer::shared();
-    let (arn, other) = (peer.symmetric_key(), peer.symmetric_key());
-    let stage = Stage::new(&peer.endpoint);
+    let moto = Moto::shared();
+    let (arn, other) = (moto.symmetric_key(), moto.symmetric_key());
+    let stage = Stage::new(&moto.endpoint);
     let made = wrapped_key(&stage.wrap(&(uri(&arn) + "?context_a=1")));
     for query in ["?context_a=2", "", "?context_a=1&context_b=2"] {
         let error = stage.unwrap(&uri(&arn), &annotation(&(uri(&arn) + query), &made, "AES")).unwrap_err();
@@ -71,10 +71,10 @@ fn a_packet_with_another_context_or_another_key_does_not_unwrap() {
 
 #[test]
 fn another_providers_packets_with_a_bare_arn_or_id_unwrap() {
-    let peer = Peer::shared();
-    let arn = peer.symmetric_key();
-    let theirs = bytes_of(&peer.call("kms", "encrypt", json!({"KeyId": arn, "Plaintext": blob(OPTS_DATA)}))["CiphertextBlob"]);
-    let stage = Stage::new(&peer.endpoint);
+    let moto = Moto::shared();
+    let arn = moto.symmetric_key();
+    let theirs = bytes_of(&moto.call("kms", "encrypt", json!({"KeyId": arn, "Plaintext": blob(OPTS_DATA)}))["CiphertextBlob"]);
+    let stage = Stage::new(&moto.endpoint);
     for bare in [arn.as_str(), id_of(&arn)] {
         let packet = json!({"key_url": bare, "wrapped_key": bytes::encode(&theirs)}).to_string();
         assert_eq!(stage.unwrap(&uri(bare), packet.as_bytes()).unwrap(), OPTS_DATA);
@@ -84,11 +84,11 @@ fn another_providers_packets_with_a_bare_arn_or_id_unwrap() {
 
 #[test]
 fn disabled_and_missing_keys_are_told_with_the_remedy() {
-    let peer = Peer::shared();
-    let arn = peer.symmetric_key();
-    let stage = Stage::new(&peer.endpoint);
+    let moto = Moto::shared();
+    let arn = moto.symmetric_key();
+    let stage = Stage::new(&moto.endpoint);
     let made = stage.wrap(&uri(&arn));
-    peer.call("kms", "disable_key", json!({"KeyId": id_of(&arn)}));
+    moto.call("kms", "disable_key", json!({"KeyId": id_of(&arn)}));
     for error in [stage.try_wrap(&uri(&arn)).unwrap_err(), stage.unwrap(&uri(&arn), &made).unwrap_err()] {
         assert!(error.line().starts_with(&format!("{}: the KMS answered 400 DisabledException", uri(&arn))), "{}", error.line());
         assert!(error.line().contains(&format!("aws kms enable-key --region {REGION} --key-id {arn}")), "{}", error.line());
@@ -103,10 +103,10 @@ fn disabled_and_missing_keys_are_told_with_the_remedy() {
 
 #[test]
 fn an_rsa_key_makes_a_jwe_that_amazons_client_opens() {
-    let peer = Peer::shared();
-    let arn = peer.rsa_key();
-    peer.call("kms", "create_alias", json!({"AliasName": "alias/rsa", "TargetKeyId": arn}));
-    let stage = Stage::new(&peer.endpoint);
+    let moto = Moto::shared();
+    let arn = moto.rsa_key();
+    moto.call("kms", "create_alias", json!({"AliasName": "alias/rsa", "TargetKeyId": arn}));
+    let stage = Stage::new(&moto.endpoint);
     for name in [arn.as_str(), id_of(&arn), "alias/rsa"] {
         let made = stage.wrap(&(uri(name) + RSA));
         assert_eq!(text(&packet(&made), "wrap_type"), "JWE");
@@ -114,7 +114,7 @@ fn an_rsa_key_makes_a_jwe_that_amazons_client_opens() {
         let header = compact.split('.').next().unwrap().replace('-', "+").replace('_', "/");
         let header: Value = serde_json::from_slice(&bytes::decode(&header).unwrap()).unwrap();
         assert_eq!(header, json!({"alg": "RSA-OAEP-256", "enc": "A256GCM", "kid": arn}));
-        let opened = peer.call("", "open_jwe", json!({"KeyId": arn, "compact": compact}));
+        let opened = moto.call("", "open_jwe", json!({"KeyId": arn, "compact": compact}));
         assert_eq!(bytes_of(&opened["plaintext"]), OPTS_DATA);
         assert_eq!(stage.unwrap(&(uri(name) + RSA), &made).unwrap(), OPTS_DATA, "{name}");
     }
@@ -122,15 +122,15 @@ fn an_rsa_key_makes_a_jwe_that_amazons_client_opens() {
 
 #[test]
 fn a_jwe_made_with_the_public_half_unwraps_whatever_kid_of_this_key_it_has() {
-    let peer = Peer::shared();
-    let (arn, other) = (peer.rsa_key(), peer.rsa_key());
-    let stage = Stage::new(&peer.endpoint);
+    let moto = Moto::shared();
+    let (arn, other) = (moto.rsa_key(), moto.rsa_key());
+    let stage = Stage::new(&moto.endpoint);
     let unwrap = |name: &str, kid: Value| {
         let mut header = json!({"alg": "RSA-OAEP-256", "enc": "A256GCM"});
         if !kid.is_null() {
             header["kid"] = kid;
         }
-        let made = peer.call("", "make_jwe", json!({"KeyId": arn, "plaintext": blob(OPTS_DATA), "header": header}));
+        let made = moto.call("", "make_jwe", json!({"KeyId": arn, "plaintext": blob(OPTS_DATA), "header": header}));
         let uri = uri(name) + RSA;
         stage.unwrap(&uri, &annotation(&uri, text(&made, "compact").as_bytes(), "JWE"))
     };
@@ -145,13 +145,13 @@ fn a_jwe_made_with_the_public_half_unwraps_whatever_kid_of_this_key_it_has() {
 
 #[test]
 fn an_alias_that_was_moved_is_told_with_the_key_that_it_stood_for() {
-    let peer = Peer::shared();
-    let (before, after) = (peer.rsa_key(), peer.rsa_key());
-    peer.call("kms", "create_alias", json!({"AliasName": "alias/moved", "TargetKeyId": before}));
-    let stage = Stage::new(&peer.endpoint);
+    let moto = Moto::shared();
+    let (before, after) = (moto.rsa_key(), moto.rsa_key());
+    moto.call("kms", "create_alias", json!({"AliasName": "alias/moved", "TargetKeyId": before}));
+    let stage = Stage::new(&moto.endpoint);
     let uri = uri("alias/moved") + RSA;
     let made = stage.wrap(&uri);
-    peer.call("kms", "update_alias", json!({"AliasName": "alias/moved", "TargetKeyId": after}));
+    moto.call("kms", "update_alias", json!({"AliasName": "alias/moved", "TargetKeyId": after}));
     let error = stage.unwrap(&uri, &made).unwrap_err();
     assert!(error.line().contains("400 InvalidCiphertextException"), "{}", error.line());
     assert!(error.line().contains(&format!("the packet was made with the key {before}")), "{}", error.line());
@@ -159,28 +159,28 @@ fn an_alias_that_was_moved_is_told_with_the_key_that_it_stood_for() {
 
 #[test]
 fn a_key_that_is_not_of_the_kind_that_the_uri_says_is_refused() {
-    let peer = Peer::shared();
-    let stage = Stage::new(&peer.endpoint);
-    for key in [uri(&peer.rsa_key()), uri(&peer.symmetric_key()) + RSA] {
+    let moto = Moto::shared();
+    let stage = Stage::new(&moto.endpoint);
+    for key in [uri(&moto.rsa_key()), uri(&moto.symmetric_key()) + RSA] {
         let error = stage.try_wrap(&key).unwrap_err();
         assert!(error.line().contains("400 InvalidKeyUsageException") && error.line().contains(RSA), "{}", error.line());
     }
-    let error = stage.try_wrap(&(uri(&peer.rsa_key()) + RSA + "&context_a=b")).unwrap_err();
+    let error = stage.try_wrap(&(uri(&moto.rsa_key()) + RSA + "&context_a=b")).unwrap_err();
     assert!(error.line().contains("can't bind an encryption context") && error.kind() == ErrorKind::InvalidInput, "{}", error.line());
 }
 
 #[test]
 fn signatures_are_good_and_a_wrong_secret_is_refused() {
-    let peer = Peer::start();
-    let arn = peer.symmetric_key();
-    peer.call("iam", "create_user", json!({"UserName": "build"}));
+    let moto = Moto::start();
+    let arn = moto.symmetric_key();
+    moto.call("iam", "create_user", json!({"UserName": "build"}));
     let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "kms:Encrypt", "Resource": "*"}]});
-    peer.call("iam", "put_user_policy", json!({"UserName": "build", "PolicyName": "p", "PolicyDocument": policy.to_string()}));
-    let key = peer.call("iam", "create_access_key", json!({"UserName": "build"}));
+    moto.call("iam", "put_user_policy", json!({"UserName": "build", "PolicyName": "p", "PolicyDocument": policy.to_string()}));
+    let key = moto.call("iam", "create_access_key", json!({"UserName": "build"}));
     let (id, secret) = (text(&key["AccessKey"], "AccessKeyId"), text(&key["AccessKey"], "SecretAccessKey"));
-    peer.call("", "check_signatures", json!({}));
+    moto.call("", "check_signatures", json!({}));
 
-    let variables = [("AWS_ENDPOINT_URL", peer.endpoint.as_str()), ("AWS_DEFAULT_REGION", REGION)];
+    let variables = [("AWS_ENDPOINT_URL", moto.endpoint.as_str()), ("AWS_DEFAULT_REGION", REGION)];
     let stage = |id: &str, secret: &str| Stage::of(Default::default(), &variables, (id, secret));
     let build = stage(&id, &secret);
     let made = build.wrap(&(uri(&arn) + "?context_a=b%20%C3%A9"));

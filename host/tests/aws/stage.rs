@@ -7,10 +7,9 @@ use std::sync::{Arc, OnceLock};
 use ocicrypt_kms::protocol::bytes;
 use ocicrypt_kms::sandbox::Sandbox;
 use ocicrypt_kms::{Config, Environment, Error, Instances, KeyProvider};
-
-use crate::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
-use crate::peer::REGION;
-use crate::user;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
+use ocicrypt_kms_testing::moto::REGION;
+use ocicrypt_kms_testing::program;
 
 /// What no log, no error and no line on standard error may hold: the secret of each place where credentials are.
 pub const SECRET: &str = "hunter2+secret/access/key";
@@ -77,12 +76,12 @@ pub fn assert_secret_free(text: &str) {
 }
 
 /// The program as a user of AWS.
-pub struct Program(user::Program);
+pub struct Program(program::Program);
 
 impl Program {
     /// One that finds keys at `endpoint`, and neither credentials nor, unless told, a metadata server.
     pub fn new(endpoint: &str) -> Self {
-        let program = Self(user::Program::new());
+        let program = Self(program::Program::new());
         program.set("PATH", "/usr/bin:/bin").set("AWS_ENDPOINT_URL_KMS", endpoint).set("AWS_EC2_METADATA_DISABLED", "true")
     }
 
@@ -99,8 +98,8 @@ impl Program {
     pub fn wrap(&self, uri: &str) -> Result<Vec<u8>, (i32, String)> {
         let output = self.0.run_logged(&[], &wrapping(uri), |text, _| assert_secret_free(text));
         match output.status.success() {
-            true => Ok(annotation_of(&user::answer(output))),
-            false => Err(user::refusal(&output)),
+            true => Ok(annotation_of(&program::answer(output))),
+            false => Err(program::refusal(&output)),
         }
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ocicrypt_kms_fakes::Planned as _;
 use ocicrypt_kms_fakes::azure::{Fault, TENANT};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
 
-use crate::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
-use crate::program::Program;
-use crate::stage::Stage;
-use crate::{KEY, aes_uri, uri};
+use super::program::Program;
+use super::stage::Stage;
+use super::{KEY, aes_uri, uri};
 
 /// Wraps and unwraps, and gives the paths of the requests besides those to a vault, both times together.
 fn tokens_asked(program: &Program, uri: &str) -> Vec<String> {
@@ -188,7 +188,6 @@ fn a_token_that_was_revoked_is_not_used_a_second_time() {
     stage.wrap(&[&uri(KEY)]);
 }
 
-#[cfg(feature = "local")]
 #[test]
 fn credentials_are_not_looked_at_for_keys_of_other_services() {
     let program = Program::new().set("AZURE_TOKEN_CREDENTIALS", "nonsense");

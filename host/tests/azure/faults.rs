@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use ocicrypt_kms::{Error, ErrorKind};
 use ocicrypt_kms_fakes::azure::{FakeAzure, Fault};
+use ocicrypt_kms_testing::failure;
+use ocicrypt_kms_testing::messages::{unwrapping, wrapping};
 
-use crate::messages::{unwrapping, wrapping};
-use crate::packets::header;
-use crate::stage::Stage;
-use crate::{KEY, OTHER, failure, uri};
+use super::packets::header;
+use super::stage::Stage;
+use super::{KEY, OTHER, uri};
 
 /// The line of a failure of this kind, which names the key.
 fn line(outcome: Result<Vec<u8>, Error>, kind: ErrorKind) -> String {

@@ -1,11 +1,11 @@
 //! What an image may not bring about: annotations are written by whoever made it.
 
 use ocicrypt_kms::ErrorKind;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, wrapping};
 
-use crate::messages::{OPTS_DATA, wrapping};
-use crate::packets::{header, with_header};
-use crate::stage::Stage;
-use crate::{KEY, OTHER, uri};
+use super::packets::{header, with_header};
+use super::stage::Stage;
+use super::{KEY, OTHER, uri};
 
 #[test]
 fn without_a_keys_list_an_image_may_not_choose_a_key() {

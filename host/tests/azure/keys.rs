@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ocicrypt_kms::Environment;
 use ocicrypt_kms::key_uri::{Addresses, KeyUri};
 use ocicrypt_kms::kms::azure::Azure;
 use ocicrypt_kms::kms::http::Http;
 use ocicrypt_kms::kms::{Header, KeyService, KeyWrap, OpenKey};
 use ocicrypt_kms::protocol::Operation;
+use ocicrypt_kms_testing::azure_cli;
 
-use crate::stage::{Stage, environment};
-use crate::{AES, KEY, OTHER, uri};
+use super::stage::Stage;
+use super::{AES, KEY, OTHER, uri};
 
 const CEK: [u8; 32] = [7; 32];
 
@@ -20,7 +22,7 @@ fn open(stage: &Stage, folder: &tempfile::TempDir, uri: &str) -> Box<dyn KeyWrap
         let json = format!(r#"{{"accessToken":"{token}","expires_on":4000000000,"tokenType":"Bearer"}}"#);
         std::fs::write(folder.path().join(service).with_extension("json"), json).unwrap();
     }
-    let azure = Azure::new(Arc::new(Http::default()), &environment(folder.path()), Some(&stage.fake.endpoint()));
+    let azure = Azure::new(Arc::new(Http::default()), &Environment::of(azure_cli::variables(folder.path())), Some(&stage.fake.endpoint()));
     let uri = KeyUri::parse(uri, &Addresses::default()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     match stage.runtime.block_on(azure.open(&uri, Operation::Wrap, deadline)).unwrap() {

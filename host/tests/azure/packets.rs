@@ -4,11 +4,11 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ocicrypt_kms::ErrorKind;
 use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, wrapping};
 use serde_json::{Value, json};
 
-use crate::messages::{OPTS_DATA, wrapping};
-use crate::stage::Stage;
-use crate::{AES, KEY, OTHER, aes_uri, uri};
+use super::stage::Stage;
+use super::{AES, KEY, OTHER, aes_uri, uri};
 
 fn packet(annotation: &[u8]) -> Value {
     serde_json::from_slice(annotation).unwrap()

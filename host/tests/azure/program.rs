@@ -5,14 +5,16 @@ use std::ops::Deref;
 use std::process::Output;
 
 use ocicrypt_kms_fakes::azure::{Certificate, FakeAzure};
+use ocicrypt_kms_testing::program::{self, Program as User};
+use ocicrypt_kms_testing::secrets;
 
-use crate::{AES, KEY, OTHER, secrets, user};
+use super::{AES, KEY, OTHER};
 
 /// A fake with the keys [`KEY`], [`OTHER`] and [`AES`] that speaks TLS, as Azure's libraries want it of whoever gives out tokens, and a
 /// user without credentials.
 pub struct Program {
     pub fake: FakeAzure,
-    user: user::Program,
+    user: User,
 }
 
 impl Program {
@@ -22,7 +24,7 @@ impl Program {
         fake.add_key(KEY);
         fake.add_key(OTHER);
         fake.add_symmetric_key(AES);
-        let mut user = user::Program::new();
+        let mut user = User::new();
         user.set("SSL_CERT_FILE", user.write("authority.pem", certificate.authority_pem));
         user.set("OCICRYPT_KMS_CONFIG", user.home().join("config.toml"));
         let program = Self { fake, user };
@@ -55,12 +57,12 @@ impl Program {
 
     /// The answer of an exchange that works.
     pub fn exchange(&self, message: &[u8]) -> Vec<u8> {
-        user::answer(self.run(message))
+        program::answer(self.run(message))
     }
 
     /// The exit code and the one line of an exchange that fails.
     pub fn refused(&self, message: &[u8]) -> (i32, String) {
-        user::refusal(&self.run(message))
+        program::refusal(&self.run(message))
     }
 
     /// Runs it. What it logs and its standard error are searched for secrets.
@@ -70,9 +72,9 @@ impl Program {
 }
 
 impl Deref for Program {
-    type Target = user::Program;
+    type Target = User;
 
-    fn deref(&self) -> &user::Program {
+    fn deref(&self) -> &User {
         &self.user
     }
 }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use ocicrypt_kms_fakes::azure::{Denial, FakeAzure, Fault, TENANT};
+use ocicrypt_kms_testing::messages::{annotation_of, unwrapping, wrapping};
 
-use crate::messages::{annotation_of, unwrapping, wrapping};
-use crate::packets::header;
-use crate::program::Program;
-use crate::{AES, KEY, aes_uri, uri};
+use super::packets::header;
+use super::program::Program;
+use super::{AES, KEY, aes_uri, uri};
 
 type Change = fn(&FakeAzure);
 

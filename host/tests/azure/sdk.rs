@@ -3,14 +3,15 @@
 //! The libraries are left as they are and believe that they talk to Azure: `sdk.py` only lets every connection end at the fake, whose certificate
 //! is for Azure's names. So they check the challenge, and the certificate, as they do in earnest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use ocicrypt_kms_testing::checkout;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
 use serde_json::{Value, json};
 
-use crate::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
-use crate::program::Program;
-use crate::{AES, KEY, aes_uri, uri};
+use super::program::Program;
+use super::{AES, KEY, aes_uri, uri};
 
 /// The interpreter of the environment that `tools/setup test` makes.
 fn python() -> PathBuf {
@@ -22,7 +23,7 @@ fn python() -> PathBuf {
 /// Runs `sdk.py` with a JSON value as its input, and gives the one that it prints.
 fn sdk(program: &Program, command: &str, input: &Value) -> Value {
     let mut child = Command::new(python())
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/azure/sdk.py"))
+        .arg(checkout::path("host/tests/azure/sdk.py"))
         .arg(command)
         .env("FAKE_PORT", program.fake.address().port().to_string())
         .env("REQUESTS_CA_BUNDLE", program.home().join("authority.pem"))

@@ -1,26 +1,18 @@
 //! A fake and a key provider that uses it, in one process.
 
-use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::ops::Deref;
+use std::time::Duration;
 
 use ocicrypt_kms::{Config, Environment, Error, Instances, KeyProvider};
-use ocicrypt_kms_fakes::azure::{FakeAzure, Fault};
+use ocicrypt_kms_fakes::azure::FakeAzure;
+use ocicrypt_kms_testing::azure_cli;
+use ocicrypt_kms_testing::in_process::InProcess;
 
-use crate::in_process::InProcess;
-use crate::secrets::Fake;
-use crate::{AES, KEY, OTHER, uri};
+use super::{AES, KEY, OTHER, uri};
 
-/// A fake with the keys [`KEY`], [`OTHER`] and [`AES`], and a provider that gets tokens for it from `bin/az`: of all credentials, the Azure CLI
+/// A fake with the keys [`KEY`], [`OTHER`] and [`AES`], and a provider that gets tokens for it from the stand-in for the Azure CLI: of all credentials, the Azure CLI
 /// is the one that needs neither TLS nor variables of this process.
-pub type Stage = InProcess<FakeAzure>;
-
-impl Fake for FakeAzure {
-    type Fault = Fault;
-
-    fn secrets(&self) -> Vec<String> {
-        FakeAzure::secrets(self)
-    }
-}
+pub struct Stage(InProcess<FakeAzure>);
 
 impl Stage {
     pub fn new() -> Self {
@@ -37,23 +29,22 @@ impl Stage {
         let mut config = Config { keystore: Some(folder.path().join("keys")), ..Config::default() };
         config.azure.endpoint = Some(fake.endpoint());
         change(&mut config);
-        let provider = KeyProvider::builder(config).environment(environment(folder.path())).instances(Instances::Pooled(4));
-        let stage = Self::of(fake, folder, provider);
+        let provider =
+            KeyProvider::builder(config).environment(Environment::of(azure_cli::variables(folder.path()))).instances(Instances::Pooled(4));
+        let stage = Self(InProcess::of(fake, folder, provider));
         stage.log_in(Duration::from_secs(3600));
         stage
     }
 
-    /// Gives `bin/az` new tokens, which it says to live so long.
+    /// Gives the stand-in for the Azure CLI new tokens, which it says to live so long.
     pub fn log_in(&self, lifetime: Duration) {
         for service in ["vault", "managedhsm"] {
             let token = self.fake.issue_token(&format!("https://{service}.azure.net"));
-            let expires = (SystemTime::now() + lifetime).duration_since(UNIX_EPOCH).unwrap().as_secs();
-            let json = serde_json::json!({"accessToken": token, "expires_on": expires, "tokenType": "Bearer"});
-            std::fs::write(self.folder.path().join(service).with_extension("json"), json.to_string()).unwrap();
+            azure_cli::log_in(self.folder.path(), service, &token, lifetime);
         }
     }
 
-    /// What `bin/az` was asked so far, each time one line.
+    /// What the stand-in for the Azure CLI was asked so far, each time one line.
     pub fn asked(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.folder.path().join("asked")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -70,9 +61,10 @@ impl Stage {
     }
 }
 
-/// The variables that lead to `bin/az` and to no other credential.
-pub fn environment(folder: &Path) -> Environment {
-    let path = format!("{}:/usr/bin:/bin", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/azure/bin").display());
-    let folder = folder.to_str().unwrap().to_owned();
-    Environment::of([("PATH", path), ("AZ_FOLDER", folder), ("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential".to_owned())])
+impl Deref for Stage {
+    type Target = InProcess<FakeAzure>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }

@@ -1,22 +1,12 @@
 //! One table of cases that every service has to pass. A new service is one more file in `services/` and one more line in [`fixtures`].
 //!
-//! `cargo test --profile e2e --test conformance` lists each case of each service: `aws::another_key_does_not_unwrap` by the library,
+//! With `--list`, it lists each case of each service: `aws::another_key_does_not_unwrap` by the library,
 //! `aws::program::another_key_does_not_unwrap` by the program. A case takes a word of its name to run alone, as other tests do.
 
-#[cfg(feature = "vault")]
-#[path = "../support/bao.rs"]
-mod bao;
 mod fixture;
 mod harness;
-#[path = "../support/messages.rs"]
-mod messages;
 mod mutations;
 mod packets;
-#[path = "../support/program.rs"]
-mod program;
-#[cfg(feature = "aws")]
-#[path = "../aws/peer.rs"]
-mod peer;
 mod rows;
 mod services;
 mod stage;
@@ -30,36 +20,25 @@ use self::harness::Trial;
 
 fn fixtures() -> Vec<Arc<dyn Fixture>> {
     vec![
-        #[cfg(feature = "aws")]
         Arc::new(services::aws::Aws::symmetric()),
-        #[cfg(feature = "aws")]
         Arc::new(services::aws::Aws::rsa()),
-        #[cfg(feature = "azure")]
         Arc::new(services::azure::Azure::vault()),
-        #[cfg(feature = "azure")]
         Arc::new(services::azure::Azure::hsm()),
-        #[cfg(feature = "gcp")]
         Arc::new(services::gcp::Gcp::symmetric()),
-        #[cfg(all(feature = "gcp", feature = "asymmetric"))]
         Arc::new(services::gcp::Gcp::rsa()),
-        #[cfg(feature = "local")]
         Arc::new(services::local::Local::symmetric()),
-        #[cfg(all(feature = "local", feature = "asymmetric"))]
         Arc::new(services::local::Local::rsa()),
-        #[cfg(all(feature = "local", feature = "asymmetric"))]
         Arc::new(services::local::Local::p256()),
-        #[cfg(all(feature = "local", feature = "asymmetric"))]
         Arc::new(services::local::Local::x25519()),
-        #[cfg(feature = "vault")]
         Arc::new(services::vault::Vault::start(services::vault::Kind::Aead)),
-        #[cfg(feature = "vault")]
         Arc::new(services::vault::Vault::start(services::vault::Kind::Rsa)),
     ]
 }
 
 /// Each row by the library, and by the program too where that doesn't take thousands of processes.
 fn trials(fixture: &Arc<dyn Fixture>) -> impl Iterator<Item = Trial> {
-    let both = [rows::ROWS, packets::ROWS, transport::ROWS].into_iter().flatten().flat_map(|row| [(row, Way::Library), (row, Way::Program)]);
+    let both =
+        [rows::ROWS, packets::ROWS, transport::ROWS].into_iter().flatten().flat_map(|row| [(row, Way::Library), (row, Way::Program)]);
     let rows = both.chain(mutations::ROWS.iter().map(|row| (row, Way::Library)));
     rows.filter(|(row, _)| (row.applies)(&**fixture)).map(|(&Row { name, run, .. }, way)| {
         let fixture = fixture.clone();

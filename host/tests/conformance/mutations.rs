@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use ocicrypt_kms::policy::{Denial, Permit, Policy, Request};
+use ocicrypt_kms_testing::messages::OPTS_DATA;
 
 use crate::fixture::{Case, always, rows};
-use crate::messages::OPTS_DATA;
 use crate::stage::Stage;
 
 const MUTATIONS: u64 = 10_000;

@@ -1,10 +1,10 @@
 //! What a service does with its keys.
 
 use ocicrypt_kms::ErrorKind::{Corrupt, InvalidInput, Kms};
+use ocicrypt_kms_testing::messages::OPTS_DATA;
 use serde_json::Value;
 
 use crate::fixture::{Case, always, rows};
-use crate::messages::OPTS_DATA;
 use crate::stage::{Stage, refused};
 
 rows![

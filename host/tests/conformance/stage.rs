@@ -8,10 +8,10 @@ use ocicrypt_kms::policy::Policy;
 use ocicrypt_kms::protocol::bytes;
 use ocicrypt_kms::{Builder, Config, Environment, Error, ErrorKind, Instances, KeyProvider};
 use ocicrypt_kms_fakes::{Disturbance, Proxy};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
+use ocicrypt_kms_testing::program::{self, Program};
 
 use crate::fixture::{Case, Settings, Way};
-use crate::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
-use crate::program::{self, Program};
 
 /// The provider's deadline, unless a row is about it.
 const DEADLINE: u16 = 20;

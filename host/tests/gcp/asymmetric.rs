@@ -3,11 +3,12 @@
 use ocicrypt_kms::protocol::bytes;
 use ocicrypt_kms::{Error, ErrorKind};
 use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
+use ocicrypt_kms_testing::failure;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, wrapping};
 use serde_json::{Value, json};
 
-use crate::messages::{OPTS_DATA, wrapping};
-use crate::stage::Stage;
-use crate::{KEY, failure, uri};
+use super::stage::Stage;
+use super::{KEY, uri};
 
 /// A key that is asymmetric.
 const RSA: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/rsa";
@@ -205,7 +206,7 @@ fn each_refusal_is_told_with_its_remedy() {
 #[test]
 fn what_may_pass_is_tried_again() {
     let stage = stage(SHA256);
-    let annotation = wrapped(&stage, Fault::Status(503)).map(|answer| crate::messages::annotation_of(&answer)).unwrap();
+    let annotation = wrapped(&stage, Fault::Status(503)).map(|answer| annotation_of(&answer)).unwrap();
     stage.fake.fault(Fault::Reset);
     assert_eq!(stage.unwrap(&[], &annotation).unwrap(), OPTS_DATA);
     stage.fake.fault(Fault::Redirect(stage.fake.endpoint()));

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
+use ocicrypt_kms_testing::secrets;
 use serde_json::Value;
 
-use crate::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
-use crate::program::Program;
-use crate::stage::Stage;
-use crate::{KEY, uri};
+use super::program::Program;
+use super::stage::Stage;
+use super::{KEY, uri};
 
 const WELL_KNOWN: &str = ".config/gcloud/application_default_credentials.json";
 
@@ -123,7 +124,7 @@ fn a_service_account_that_the_service_does_not_know_is_refused() {
     let file = stranger.fake.service_account_file(stranger.home());
     let (code, line) = program.refused(&["--adc", file.to_str().unwrap()], &wrapping(&[&uri(KEY)]));
     assert!(code == 5 && line.starts_with(&format!("{}: the KMS answered 401 UNAUTHENTICATED", uri(KEY))), "{code} {line}");
-    crate::secrets::assert_none_in(&(line + &program.log()), &stranger.fake, "the line or the log");
+    secrets::assert_none_in(&(line + &program.log()), &stranger.fake, "the line or the log");
 }
 
 #[test]
@@ -171,7 +172,6 @@ fn without_any_credentials_the_line_says_how_to_get_some() {
     assert!(line.contains("--adc") && line.contains("GOOGLE_APPLICATION_CREDENTIALS"), "{line}");
 }
 
-#[cfg(feature = "local")]
 #[test]
 fn credentials_are_not_looked_at_for_keys_of_other_services() {
     let program = Program::new().set("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent/credentials.json");

@@ -5,10 +5,11 @@ use std::time::Duration;
 use ocicrypt_kms::{Error, ErrorKind};
 use ocicrypt_kms_fakes::Planned as _;
 use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
+use ocicrypt_kms_testing::failure;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, unwrapping, wrapping};
 
-use crate::messages::{OPTS_DATA, unwrapping, wrapping};
-use crate::stage::Stage;
-use crate::{KEY, OTHER, failure, uri};
+use super::stage::Stage;
+use super::{KEY, OTHER, uri};
 
 /// The line of a failure of this kind, which names the key.
 fn line(outcome: Result<Vec<u8>, Error>, kind: ErrorKind) -> String {

@@ -3,15 +3,15 @@
 use std::cell::Cell;
 
 use ocicrypt_kms::{Error, ErrorKind};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, wrapping};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::prop_oneof;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::messages::{OPTS_DATA, wrapping};
-use crate::stage::Stage;
-use crate::{KEY, OTHER, uri};
+use super::stage::Stage;
+use super::{KEY, OTHER, uri};
 
 #[test]
 fn without_a_keys_list_an_image_may_choose_a_cloud_kms_key() {
@@ -93,7 +93,7 @@ fn a_uri_with_an_address_or_an_escape_never_reaches_the_network() {
             assert_eq!(outcome.unwrap_err().kind(), ErrorKind::InvalidInput, "{place}: {uri}");
         }
         // Nor does it disturb an exchange about a key.
-        let error = stage.unwrap(&[&crate::uri(KEY)], packet.as_bytes()).unwrap_err();
+        let error = stage.unwrap(&[&super::uri(KEY)], packet.as_bytes()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoMatchingKey, "{uri}");
     }
     assert_eq!(stage.fake.requests().len(), 0);

@@ -2,11 +2,11 @@
 
 use ocicrypt_kms::ErrorKind;
 use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms_testing::messages::OPTS_DATA;
 use serde_json::{Value, json};
 
-use crate::messages::OPTS_DATA;
-use crate::stage::Stage;
-use crate::{KEY, OTHER, uri};
+use super::stage::Stage;
+use super::{KEY, OTHER, uri};
 
 /// An annotation of the original provider, as it stands in a manifest.
 const PUBLISHED: &str = include_str!("../../../protocol/samples/annotation-gcp-aes.b64");

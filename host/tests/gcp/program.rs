@@ -5,13 +5,15 @@ use std::ops::Deref;
 use std::process::Output;
 
 use ocicrypt_kms_fakes::gcp::FakeGcp;
+use ocicrypt_kms_testing::program::{self, Program as User};
+use ocicrypt_kms_testing::secrets;
 
-use crate::{KEY, OTHER, secrets, user};
+use super::{KEY, OTHER};
 
 /// A fake with the keys [`KEY`] and [`OTHER`], which asks for tokens, and a user without credentials.
 pub struct Program {
     pub fake: FakeGcp,
-    user: user::Program,
+    user: User,
 }
 
 impl Program {
@@ -20,7 +22,7 @@ impl Program {
         fake.add_key(KEY);
         fake.add_key(OTHER);
         fake.require_auth(true);
-        let mut user = user::Program::new();
+        let mut user = User::new();
         user.set("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", fake.endpoint());
         user.set("OCICRYPT_KMS_CONFIG", user.write("config.toml", ""));
         Self { fake, user }
@@ -46,12 +48,12 @@ impl Program {
 
     /// The answer of an exchange that works.
     pub fn exchange(&self, arguments: &[&str], message: &[u8]) -> Vec<u8> {
-        user::answer(self.run(arguments, message))
+        program::answer(self.run(arguments, message))
     }
 
     /// The exit code and the one line of an exchange that fails.
     pub fn refused(&self, arguments: &[&str], message: &[u8]) -> (i32, String) {
-        user::refusal(&self.run(arguments, message))
+        program::refusal(&self.run(arguments, message))
     }
 
     /// Runs it. What it logs and its standard error are searched for secrets.
@@ -61,9 +63,9 @@ impl Program {
 }
 
 impl Deref for Program {
-    type Target = user::Program;
+    type Target = User;
 
-    fn deref(&self) -> &user::Program {
+    fn deref(&self) -> &User {
         &self.user
     }
 }

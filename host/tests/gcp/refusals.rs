@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use ocicrypt_kms::protocol::bytes;
 use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
+use ocicrypt_kms_testing::messages::{annotation_of, unwrapping, wrapping};
 
-use crate::messages::{annotation_of, unwrapping, wrapping};
-use crate::program::Program;
-use crate::{KEY, OTHER, uri};
+use super::program::Program;
+use super::{KEY, OTHER, uri};
 
 #[test]
 fn each_refusal_is_one_line_with_key_and_remedy() {

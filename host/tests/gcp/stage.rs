@@ -1,23 +1,16 @@
 //! A fake and a key provider that uses it, in one process.
 
+use std::ops::Deref;
+
 use ocicrypt_kms::config::Gcp;
 use ocicrypt_kms::{Config, Environment, Error, Instances, KeyProvider};
-use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
+use ocicrypt_kms_fakes::gcp::FakeGcp;
+use ocicrypt_kms_testing::in_process::InProcess;
 
-use crate::in_process::InProcess;
-use crate::secrets::Fake;
-use crate::{KEY, OTHER, uri};
+use super::{KEY, OTHER, uri};
 
 /// A fake with the keys [`KEY`] and [`OTHER`], which asks for tokens, and a provider that has credentials for it.
-pub type Stage = InProcess<FakeGcp>;
-
-impl Fake for FakeGcp {
-    type Fault = Fault;
-
-    fn secrets(&self) -> Vec<String> {
-        FakeGcp::secrets(self)
-    }
-}
+pub struct Stage(InProcess<FakeGcp>);
 
 impl Stage {
     pub fn new() -> Self {
@@ -36,7 +29,8 @@ impl Stage {
             Config { keystore: Some(folder.path().join("keys")), gcp: Gcp { endpoint: None, credentials }, ..Config::default() };
         change(&mut config);
         let environment = Environment::of([("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", fake.endpoint())]);
-        Self::of(fake, folder, KeyProvider::builder(config).environment(environment).instances(Instances::Pooled(2)))
+        let provider = KeyProvider::builder(config).environment(environment).instances(Instances::Pooled(2));
+        Self(InProcess::of(fake, folder, provider))
     }
 
     /// Both operations with [`KEY`], each disturbed beforehand as `disturb` says, and each calling the KMS so many times.
@@ -47,5 +41,13 @@ impl Stage {
     /// The paths of the requests that reached the KMS, without `/v1/`.
     pub fn paths(&self) -> Vec<String> {
         self.fake.kms_requests().into_iter().map(|request| request.path["/v1/".len()..].to_owned()).collect()
+    }
+}
+
+impl Deref for Stage {
+    type Target = InProcess<FakeGcp>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
 }

@@ -5,15 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use ocicrypt_kms::ErrorKind;
+use ocicrypt_kms_testing::certificates::{Authority, Issued};
+use ocicrypt_kms_testing::scripted::{Reply, Scripted};
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use crate::certificates::{Authority, Issued};
-use crate::server::{Reply, Server};
-use crate::stage::{Asks, RULES, Stage, secret};
+use super::stage::{Asks, RULES, Stage, secret};
 
 const WRAPS: &str = "POST /v1/encrypt/team/k";
 
@@ -33,7 +33,7 @@ fn mutual(server: &Issued, clients: &Authority) -> Arc<ServerConfig> {
 fn a_client_certificate_is_a_credential() {
     let (authority, other) = (Authority::new("services"), Authority::new("others"));
     let config = mutual(&authority.server("localhost"), &authority);
-    let server = Server::with_tls(config, |_| Reply::new(200, "done"));
+    let server = Scripted::with_tls(config, |_, _| Reply::new(200, "done"));
     let url = server.address().replace("127.0.0.1", "localhost");
     let told = |client: &Issued, trusted: &Authority| {
         let folder = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ fn a_client_certificate_is_a_credential() {
     let client = authority.client("host", &[]);
     let answered = told(&client, &authority);
     assert!(answered.contains("200 [] done"), "{answered}");
-    assert!(server.requests()[0].header("authorization").is_empty());
+    assert!(server.requests()[0].headers("authorization").is_empty());
     for refused in [told(&other.client("host", &[]), &authority), told(&client, &other)] {
         assert!(refused.contains("Unavailable("), "{refused}");
     }
@@ -56,7 +56,7 @@ fn a_client_certificate_is_a_credential() {
 
 #[test]
 fn a_credential_that_others_could_read_is_refused() {
-    let server = Server::start(|_| Reply::new(200, "done"));
+    let server = Scripted::start(|_, _| Reply::new(200, "done"));
     let stage = Stage::new(&server.address());
     let token = stage.folder.path().join("token");
     for mode in [0o640, 0o604, 0o644, 0o620] {
@@ -71,7 +71,7 @@ fn a_credential_that_others_could_read_is_refused() {
 
 #[test]
 fn a_credential_that_is_none_is_refused_and_a_new_one_is_taken() {
-    let server = Server::start(|_| Reply::new(200, "done"));
+    let server = Scripted::start(|_, _| Reply::new(200, "done"));
     let stage = Stage::new(&server.address());
     for content in ["", "\n", "two words", "a\r\nhost: evil.example", "caf\u{e9}"] {
         secret(stage.folder.path(), "token", content);
@@ -82,7 +82,7 @@ fn a_credential_that_is_none_is_refused_and_a_new_one_is_taken() {
     for token in ["first", "second"] {
         secret(stage.folder.path(), "token", token);
         stage.wrap(Asks::send(WRAPS)).unwrap();
-        assert_eq!(server.requests().last().unwrap().header("authorization"), [format!("Bearer {token}")]);
+        assert_eq!(server.requests().last().unwrap().headers("authorization"), [format!("Bearer {token}")]);
     }
 }
 

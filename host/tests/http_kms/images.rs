@@ -4,12 +4,12 @@ use std::path::Path;
 
 use ocicrypt_kms::Digest;
 use ocicrypt_kms_fakes::cached;
+use ocicrypt_kms_testing::bao::{Bao, ROOT};
+use ocicrypt_kms_testing::skopeo::{Skopeo, oci};
+use ocicrypt_kms_testing::{guest, layout};
 use serde_json::Value;
 
-use crate::bao::{Bao, ROOT};
-use crate::skopeo::{Skopeo, oci};
-use crate::stage::secret;
-use crate::{guest, layout};
+use super::stage::secret;
 
 const KEY: &str = "provider:kmscrypt:http-kms://bao/k";
 const TRANSIT: &str = r#"allow = [
@@ -82,7 +82,7 @@ fn text(path: &Path) -> &str {
 }
 
 fn rust() -> Vec<u8> {
-    guest::component("../../../example/guests/rust")
+    guest::example("rust").to_owned()
 }
 
 fn python() -> Vec<u8> {

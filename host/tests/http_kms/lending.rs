@@ -1,12 +1,12 @@
 //! The rules of lending hold for endpoints as they do for keys.
 
 use ocicrypt_kms::ErrorKind;
+use ocicrypt_kms_testing::scripted::{Reply, Scripted};
 
-use crate::server::{Reply, Server};
-use crate::stage::{Asks, KEY, Stage};
+use super::stage::{Asks, KEY, Stage};
 
-fn server() -> Server {
-    Server::start(|_| Reply::new(200, "done"))
+fn server() -> Scripted {
+    Scripted::start(|_, _| Reply::new(200, "done"))
 }
 
 const WRAPS: &str = "POST /v1/encrypt/team/k";
@@ -57,7 +57,7 @@ fn one_request_succeeds_unless_the_configuration_says_more() {
 
 #[test]
 fn failed_requests_are_bounded_too() {
-    let server = Server::start(|_| Reply::new(400, "no"));
+    let server = Scripted::start(|_, _| Reply::new(400, "no"));
     let requests = vec![WRAPS; 200].join("\n");
     let stage = Stage::new(&server.address());
     let told = stage.wrap(Asks::send(&requests)).unwrap();
@@ -126,7 +126,7 @@ fn listing_packets_opens_no_endpoint() {
 
 #[test]
 fn errors_are_the_hosts_own_and_not_what_a_component_makes_up() {
-    let refusing = Server::start(|_| Reply::new(403, "the plaintext was x"));
+    let refusing = Scripted::start(|_, _| Reply::new(403, "the plaintext was x"));
     let stage = Stage::new(&refusing.address());
     let error = stage.wrap(Asks { report: "kms", ..Asks::send(WRAPS) }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Kms);

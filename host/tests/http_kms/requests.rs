@@ -1,12 +1,13 @@
 //! What a component can ask for, and what never leaves.
 
-use crate::server::{Reply, Server};
-use crate::stage::{Asks, KEY, RULES, Stage, TOKEN};
+use ocicrypt_kms_testing::scripted::{Reply, Scripted};
 
-fn server() -> Server {
-    Server::start(|request| Reply {
-        headers: "content-type: text/plain\r\nset-cookie: a=b\r\nx-amzn-requestid: answer-1\r\n".into(),
-        ..Reply::new(200, format!("echo {}", request.line))
+use super::stage::{Asks, KEY, RULES, Stage, TOKEN};
+
+fn server() -> Scripted {
+    Scripted::start(|request, _| {
+        let reply = Reply::new(200, format!("echo {}", request.line()));
+        reply.header("content-type", "text/plain").header("set-cookie", "a=b").header("x-amzn-requestid", "answer-1")
     })
 }
 
@@ -16,9 +17,9 @@ fn the_host_adds_the_credential_and_a_component_its_own_headers() {
     let stage = Stage::new(&format!("{}/base/", server.address()));
     let told = stage.wrap(Asks { body: 3, ..Asks::send("POST /v1/encrypt/team/k?version=2|content-type: text/x|Accept: text/y") }).unwrap();
     let request = &server.requests()[0];
-    assert_eq!((request.line.as_str(), request.body.as_slice()), ("POST /base/v1/encrypt/team/k?version=2", b"xxx".as_slice()));
-    assert_eq!(request.header("authorization"), [format!("Bearer {TOKEN}")]);
-    assert_eq!((request.header("content-type"), request.header("accept")), (vec!["text/x"], vec!["text/y"]));
+    assert_eq!((request.line().as_str(), request.body.as_slice()), ("POST /base/v1/encrypt/team/k?version=2", b"xxx".as_slice()));
+    assert_eq!(request.headers("authorization"), [format!("Bearer {TOKEN}")]);
+    assert_eq!((request.headers("content-type"), request.headers("accept")), (vec!["text/x"], vec!["text/y"]));
     let names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert!(names.iter().all(|name| ["accept", "authorization", "content-length", "content-type", "host"].contains(name)), "{names:?}");
     assert!(told.contains(r#"200 [("content-type", "text/plain")] echo POST"#), "{told}");
@@ -34,8 +35,8 @@ fn a_credential_can_be_in_another_header() {
     assert!(told.contains("a header that a component can't set here"), "{told}");
     let requests = server.requests();
     assert_eq!(requests.len(), 1);
-    assert_eq!((requests[0].header("x-vault-token"), requests[0].header("x-tenant")), (vec![TOKEN], vec!["a"]));
-    assert!(requests[0].header("authorization").is_empty());
+    assert_eq!((requests[0].headers("x-vault-token"), requests[0].headers("x-tenant")), (vec![TOKEN], vec!["a"]));
+    assert!(requests[0].headers("authorization").is_empty());
 }
 
 /// Requests that never leave, and why.
@@ -163,7 +164,7 @@ fn what_an_unwrap_is_answered_is_on_the_disk_before_the_component_has_it() {
     let stage = std::sync::Arc::new(std::sync::Mutex::new(None::<std::path::PathBuf>));
     let log = stage.clone();
     // The second request is made with the first one's answer in hand.
-    let server = Server::start(move |_| {
+    let server = Scripted::start(move |_, _| {
         let log = std::fs::read_to_string(log.lock().unwrap().as_ref().unwrap()).unwrap_or_default();
         Reply::new(200, format!("{} records", log.lines().count()))
     });

@@ -7,10 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use ocicrypt_kms::sandbox::Sandbox;
 use ocicrypt_kms::{Config, Environment, Error, Instances, KeyProvider};
+use ocicrypt_kms_testing::guest;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 use serde_json::Value;
-
-use crate::guest;
-use crate::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 
 /// What the service would know the host by.
 pub const TOKEN: &str = "token-of-the-host-alone";
@@ -26,7 +25,7 @@ pub const RULES: &str = r#"allow = [
 /// The component, built and compiled once.
 fn hostile() -> Arc<Sandbox> {
     static SANDBOX: OnceLock<Arc<Sandbox>> = OnceLock::new();
-    let compile = || Arc::new(Sandbox::compile(&guest::component("hostile-http"), Instances::Pooled(8)).unwrap());
+    let compile = || Arc::new(Sandbox::compile(guest::component("hostile-http"), Instances::Pooled(8)).unwrap());
     SANDBOX.get_or_init(compile).clone()
 }
 

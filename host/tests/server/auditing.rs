@@ -1,10 +1,11 @@
 //! The audit log of a server.
 
-use crate::client::{both_ways, call, connect, runtime};
-use crate::messages::{OPTS_DATA, keyunwrap, keywrap};
-use crate::observing::{get, metrics_of};
-use crate::program::answer;
-use crate::serving::{Serving, socket, user_with};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, keyunwrap, keywrap};
+use ocicrypt_kms_testing::program::answer;
+
+use super::client::{both_ways, call, connect, runtime};
+use super::observing::{get, metrics_of};
+use super::serving::{Serving, socket, user_with};
 
 const NAME: &str = "grpc-keyprovider";
 const KEY: &[&str] = &["local://team"];

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ocicrypt_kms_testing::messages::{annotation_of, opts_data_of};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-
-use crate::messages::{annotation_of, opts_data_of};
 
 /// The message of the service, in both directions.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,8 +1,9 @@
 //! skopeo, by way of a `grpc` entry in ocicrypt.json.
 
-use crate::serving::{Serving, socket, user};
-use crate::support::layout;
-use crate::support::skopeo::{Skopeo, oci};
+use ocicrypt_kms_testing::layout;
+use ocicrypt_kms_testing::skopeo::{Skopeo, oci};
+
+use super::serving::{Serving, socket, user};
 
 const TEAM: &str = "provider:grpc-keyprovider:local://team";
 const NO_KEY: &str = "provider:grpc-keyprovider";

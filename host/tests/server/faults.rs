@@ -6,12 +6,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ocicrypt_kms_fakes::gcp::FakeGcp;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, unwrapping, wrapping};
+use ocicrypt_kms_testing::program;
 use tonic::Code;
 
-use crate::client::{both_ways, call, connect, runtime};
-use crate::limits::gcp_user;
-use crate::messages::{OPTS_DATA, unwrapping, wrapping};
-use crate::serving::{Serving, socket, user, user_with};
+use super::client::{both_ways, call, connect, runtime};
+use super::limits::gcp_user;
+use super::serving::{Serving, socket, user, user_with};
 
 const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
 const GCP: &[&str] = &["gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k"];
@@ -74,7 +75,7 @@ fn a_server_that_is_killed_under_load_and_started_again_gives_no_wrong_answer() 
 fn a_server_without_descriptors_left_recovers_when_clients_go() {
     let user = user();
     let mut command = Command::new("prlimit");
-    let arguments = ["--nofile=48:48", env!("CARGO_BIN_EXE_ocicrypt-kms"), "serve", "--log-format", "json", "--listen", &socket(&user).1];
+    let arguments = ["--nofile=48:48", program::path(), "serve", "--log-format", "json", "--listen", &socket(&user).1];
     command.args(arguments);
     let path = std::env::var_os("PATH").unwrap();
     user.as_user(command.env("PATH", &path));

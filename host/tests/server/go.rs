@@ -2,15 +2,15 @@
 
 use std::process::{Command, Output};
 
+use ocicrypt_kms_testing::certificates::{Authority, Issued};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
+use ocicrypt_kms_testing::program::{self, Program, piped, text_of};
+use ocicrypt_kms_testing::skopeo::{Skopeo, oci};
+use ocicrypt_kms_testing::{go, layout};
 use serde_json::{Value, json};
 
-use crate::certificates::{Authority, Issued};
-use crate::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
-use crate::program::{Program, piped};
-use crate::serving::{Serving, socket, user};
-use crate::support::skopeo::{Skopeo, oci, text_of};
-use crate::support::{go, layout};
-use crate::tls::serve;
+use super::serving::{Serving, socket, user};
+use super::tls::serve;
 
 const TEAM: &str = "provider:kmscrypt:local://team";
 const LAYER: &[u8] = b"a layer";
@@ -55,7 +55,7 @@ fn the_go_library_works_by_a_unix_socket_and_by_plain_tcp() {
 
 #[test]
 fn the_go_library_starts_the_program() {
-    assert_both_ways(&user(), &json!({"cmd": {"path": env!("CARGO_BIN_EXE_ocicrypt-kms"), "args": []}}));
+    assert_both_ways(&user(), &json!({"cmd": {"path": program::path(), "args": []}}));
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use ocicrypt_kms_fakes::Planned as _;
 use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
+use ocicrypt_kms_testing::messages::wrapping;
+use ocicrypt_kms_testing::program::Program;
 use tonic::Code;
 
-use crate::client::{call, call_within, connect, runtime};
-use crate::messages::wrapping;
-use crate::program::Program;
-use crate::serving::{Serving, socket, user_with};
+use super::client::{call, call_within, connect, runtime};
+use super::serving::{Serving, socket, user_with};
 
 const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
 const GCP: &[&str] = &["gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k"];

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::client::{call, connect, runtime};
-use crate::messages::wrapping;
-use crate::program::refusal;
-use crate::serving::{Serving, socket, user, user_with};
+use ocicrypt_kms_testing::messages::wrapping;
+use ocicrypt_kms_testing::program::refusal;
+
+use super::client::{call, connect, runtime};
+use super::serving::{Serving, socket, user, user_with};
 
 fn refused(arguments: &[&str]) -> String {
     let user = user();

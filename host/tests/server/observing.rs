@@ -5,11 +5,11 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use ocicrypt_kms_fakes::Planned as _;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, unwrapping, wrapping};
 
-use crate::client::{Protocol, call, call_with, connect, runtime};
-use crate::limits::gcp_user;
-use crate::messages::{OPTS_DATA, annotation_of, unwrapping, wrapping};
-use crate::serving::{Serving, socket, user};
+use super::client::{Protocol, call, call_with, connect, runtime};
+use super::limits::gcp_user;
+use super::serving::{Serving, socket, user};
 
 const TEAM: &[&str] = &["local://team"];
 const GCP: &[&str] = &["gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k"];
@@ -121,7 +121,6 @@ fn a_log_names_the_key_of_an_exchange_that_was_denied_before_any_was_opened() {
 }
 
 /// Somebody who collects traces: the bodies of what was posted.
-#[cfg(feature = "opentelemetry")]
 fn collector() -> (String, std::sync::mpsc::Receiver<Vec<u8>>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -141,7 +140,6 @@ fn collector() -> (String, std::sync::mpsc::Receiver<Vec<u8>>) {
     (address, receiver)
 }
 
-#[cfg(feature = "opentelemetry")]
 #[test]
 fn a_clients_trace_goes_on_in_the_servers_spans() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";

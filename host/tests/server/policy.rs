@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ocicrypt_kms_testing::certificates::Authority;
+use ocicrypt_kms_testing::messages::{annotation_of, unwrapping, wrapping};
+use ocicrypt_kms_testing::program::{Program, refusal};
 use tonic::Code;
 
-use crate::certificates::Authority;
-use crate::client::{call, connect, runtime};
-use crate::messages::{annotation_of, unwrapping, wrapping};
-use crate::program::{Program, refusal};
-use crate::serving::{Serving, socket, user};
-use crate::tls;
+use super::client::{call, connect, runtime};
+use super::serving::{Serving, socket, user};
+use super::tls;
 
 const TEAM: &[&str] = &["local://team"];
 const ALL: &str = "permit (principal, action, resource);";

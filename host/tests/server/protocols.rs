@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of, unwrapping, wrapping};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -11,9 +12,8 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::client::{both_ways, call, connect, runtime, ttrpc_call};
-use crate::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of, unwrapping, wrapping};
-use crate::serving::{Serving, socket, user};
+use super::client::{both_ways, call, connect, runtime, ttrpc_call};
+use super::serving::{Serving, socket, user};
 
 const TEAM: &[&str] = &["local://team"];
 const TIME: Duration = Duration::from_secs(10);

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keywrap, unwrapping, wrapping};
+use ocicrypt_kms_testing::program::{Program, refusal};
 use tonic::Code;
 
-use crate::client::{call, connect, runtime, ttrpc_call};
-use crate::messages::{OPTS_DATA, annotation_of, keywrap, unwrapping, wrapping};
-use crate::program::{Program, refusal};
-use crate::serving::{Serving, socket, user, user_with};
+use super::client::{call, connect, runtime, ttrpc_call};
+use super::serving::{Serving, socket, user, user_with};
 
 const TEAM: &[&str] = &["local://team"];
 

@@ -6,9 +6,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use ocicrypt_kms_testing::program::Program;
 use serde_json::Value;
-
-use crate::program::Program;
 
 /// How long a server may take to start, to log what it was asked for, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,9 +4,11 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::client::{call, connect, runtime, ttrpc_call};
-use crate::messages::wrapping;
-use crate::serving::{Serving, socket, user};
+use ocicrypt_kms_testing::messages::wrapping;
+use ocicrypt_kms_testing::program;
+
+use super::client::{call, connect, runtime, ttrpc_call};
+use super::serving::{Serving, socket, user};
 
 const TEAM: &[&str] = &["local://team"];
 /// Does what systemd does: listens, hands the sockets over as descriptors 3 and 4, and becomes the program.
@@ -32,7 +34,7 @@ fn sockets_that_systemd_hands_over_are_served_each_with_its_protocol() {
     let user = user();
     let (grpc, ttrpc) = (socket(&user).0, user.home().join("ttrpc.sock"));
     let mut command = Command::new("python3");
-    command.args(["-c", ACTIVATE]).args([&grpc, &ttrpc]).args([env!("CARGO_BIN_EXE_ocicrypt-kms"), "serve", "--log-format", "json"]);
+    command.args(["-c", ACTIVATE]).args([&grpc, &ttrpc]).args([program::path(), "serve", "--log-format", "json"]);
     user.as_user(&mut command);
     command.env("PATH", std::env::var_os("PATH").unwrap());
     let server = Serving::spawn(command);

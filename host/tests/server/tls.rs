@@ -7,14 +7,14 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ocicrypt_kms_testing::certificates::{Authority, Issued};
+use ocicrypt_kms_testing::messages::wrapping;
+use ocicrypt_kms_testing::program::Program;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use crate::certificates::{Authority, Issued};
-use crate::client::{call, runtime};
-use crate::messages::wrapping;
-use crate::observing::{get, metrics_of};
-use crate::program::Program;
-use crate::serving::{Serving, user, user_with};
+use super::client::{call, runtime};
+use super::observing::{get, metrics_of};
+use super::serving::{Serving, user, user_with};
 
 const TEAM: &[&str] = &["local://team"];
 

@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use ocicrypt_kms::{Error, ErrorKind};
+use ocicrypt_kms_testing::failure;
+use ocicrypt_kms_testing::scripted::{Reply, Scripted};
 
-use crate::packets::obliging;
-use crate::scripted::{Reply, Scripted};
-use crate::user::{User, packet};
-use crate::{KEY, failure};
+use super::KEY;
+use super::packets::obliging;
+use super::replies;
+use super::user::{User, packet};
 
 /// A server that answers the first requests so, and then as it should.
 fn at_first(times: usize, reply: impl Fn() -> Reply + Send + Sync + 'static) -> Scripted {
@@ -28,7 +30,7 @@ fn line(outcome: Result<Vec<u8>, Error>, kind: ErrorKind) -> String {
 #[test]
 fn what_may_pass_is_tried_again() {
     for status in [412, 429, 500, 502, 503] {
-        let server = at_first(1, move || Reply::error(status, "not now"));
+        let server = at_first(1, move || replies::error(status, "not now"));
         User::of_scripted(&server, "").wrap(KEY);
         assert_eq!(server.take_paths().len(), 2, "{status}");
     }
@@ -38,7 +40,7 @@ fn what_may_pass_is_tried_again() {
 fn what_will_not_pass_is_not_tried_again() {
     let rsa = "1 error occurred:\n\t* failed to RSA encrypt the plaintext: crypto/rsa: message too long for RSA key size\n\n";
     for (status, text) in [(400, "no"), (403, "no"), (404, "no"), (405, "no"), (500, rsa)] {
-        let server = always(move || Reply::error(status, text));
+        let server = always(move || replies::error(status, text));
         let line = line(User::of_scripted(&server, "").try_wrap(KEY), ErrorKind::Kms);
         assert!(line.contains(&format!("the KMS answered {status} ")), "{line}");
         assert_eq!(server.take_paths().len(), 1, "{status}");
@@ -47,13 +49,13 @@ fn what_will_not_pass_is_not_tried_again() {
 
 #[test]
 fn a_server_that_stays_busy_is_told_with_its_words_within_the_deadline() {
-    let server = always(|| Reply::error(503, "Vault is sealed").header("retry-after", "60"));
+    let server = always(|| replies::error(503, "Vault is sealed").header("retry-after", "60"));
     let start = Instant::now();
     let line = line(User::of_scripted(&server, "deadline-seconds = 2").try_wrap(KEY), ErrorKind::Unavailable);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert!(line.contains("the KMS answered 503 Vault is sealed"), "{line}");
     let server = always(|| Reply::new(429, ""));
-    let line = crate::faults::line(User::of_scripted(&server, "deadline-seconds = 1").try_wrap(KEY), ErrorKind::Unavailable);
+    let line = super::faults::line(User::of_scripted(&server, "deadline-seconds = 1").try_wrap(KEY), ErrorKind::Unavailable);
     assert!(line.contains("429 Too Many Requests"), "{line}");
 }
 
@@ -67,7 +69,7 @@ fn a_server_that_is_too_slow_is_told_within_the_deadline() {
 
 #[test]
 fn an_answer_that_is_too_long_is_not_used() {
-    let server = always(|| Reply::data("ciphertext", &"A".repeat(1 << 20)));
+    let server = always(|| replies::data("ciphertext", &"A".repeat(1 << 20)));
     let line = line(User::of_scripted(&server, "").try_wrap(KEY), ErrorKind::Unavailable);
     assert!(line.contains("answered more than 524288 bytes"), "{line}");
 }
@@ -95,7 +97,7 @@ fn answers_that_are_none_are_refused() {
         }
     }
     for text in ["AAAA", "vault:v1", "vault:v0:AAAA", "vault:v1:*", "\u{1b}[2J"] {
-        let server = always(move || Reply::data("ciphertext", text));
+        let server = always(move || replies::data("ciphertext", text));
         let line = line(User::of_scripted(&server, "").try_wrap(KEY), ErrorKind::Corrupt);
         assert!(line.contains("is not of the form `vault:vN:…`"), "{line}");
     }
@@ -114,7 +116,7 @@ fn a_server_that_leaves_the_context_out_is_refused() {
 
 #[test]
 fn a_servers_words_are_shown_as_one_line() {
-    let server = always(|| Reply::error(400, "no\r\n\u{1b}[2J\u{202e}so"));
+    let server = always(|| replies::error(400, "no\r\n\u{1b}[2J\u{202e}so"));
     let line = line(User::of_scripted(&server, "").try_wrap(KEY), ErrorKind::Kms);
     assert!(line.contains("400 Bad Request: no; ") && !line.chars().any(char::is_control) && !line.contains('\u{202e}'), "{line}");
 }

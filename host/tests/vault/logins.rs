@@ -8,12 +8,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use ocicrypt_kms::ErrorKind;
 use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms_testing::bao::{Bao, ROOT};
+use ocicrypt_kms_testing::program::text_of;
+use ocicrypt_kms_testing::scripted::{Reply, Request, Scripted};
 use serde_json::json;
 
-use crate::KEY;
-use crate::bao::{Bao, ROOT, text_of};
-use crate::scripted::{Reply, Request, Scripted};
-use crate::user::{User, wrapping};
+use super::KEY;
+use super::replies;
+use super::user::{User, wrapping};
 
 /// A part of a JWT.
 fn part(value: serde_json::Value) -> String {
@@ -135,7 +137,7 @@ fn a_pods_service_account_logs_in() {
     let jwt = format!("{}.{}.c2lnbmF0dXJl", part(json!({"alg": "RS256"})), part(claims));
     let expected = jwt.clone();
     let review = move |request: &Request, _: usize| {
-        let known = request.body["spec"]["token"] == expected;
+        let known = request.json()["spec"]["token"] == expected;
         let user = json!({"username": "system:serviceaccount:apps:node", "uid": "1", "groups": ["system:serviceaccounts"]});
         let status =
             if known { json!({"authenticated": true, "user": user, "audiences": ["vault"]}) } else { json!({"authenticated": false}) };
@@ -194,11 +196,11 @@ fn gatekeeper(accepts: impl Fn(&str) -> bool + Send + Sync + 'static) -> Scripte
             let auth = json!({"auth": {"client_token": token, "lease_duration": 3600, "num_uses": 0}});
             return Reply::new(200, auth.to_string()).after(Duration::from_millis(300));
         }
-        let token = request.headers.iter().find_map(|line| line.strip_prefix("x-vault-token: ")).unwrap_or_default();
-        let plaintext = bytes::decode(request.body["plaintext"].as_str().unwrap()).unwrap();
+        let token = request.header("x-vault-token").unwrap_or_default();
+        let plaintext = bytes::decode(request.json()["plaintext"].as_str().unwrap()).unwrap();
         match accepts(token) {
-            true => Reply::data("ciphertext", &format!("vault:v1:{}", bytes::encode(&vec![0; plaintext.len() + 28]))),
-            false => Reply::error(403, "permission denied"),
+            true => replies::data("ciphertext", &format!("vault:v1:{}", bytes::encode(&vec![0; plaintext.len() + 28]))),
+            false => replies::error(403, "permission denied"),
         }
     })
 }
@@ -213,7 +215,7 @@ fn exchanges_that_begin_together_share_one_login() {
     let message = wrapping(KEY);
     let outcomes = user_of(&server).exchanges(&[&message, &message, &message]);
     assert!(outcomes.len() == 3 && outcomes.iter().all(Result::is_ok));
-    assert_eq!(server.requests()[0].body, json!({"role_id": "r"}), "a role need not have a secret id");
+    assert_eq!(server.requests()[0].json(), json!({"role_id": "r"}), "a role need not have a secret id");
     let paths: Vec<_> = server.take_paths();
     assert_eq!(paths.iter().filter(|path| path.ends_with("/login")).count(), 1, "{paths:?}");
     assert_eq!(paths.iter().collect::<BTreeSet<_>>().len(), 2, "{paths:?}");
@@ -257,7 +259,7 @@ fn a_login_whose_answer_holds_no_token_is_told() {
 #[test]
 fn a_login_that_is_too_slow_or_busy_is_told_within_the_deadline() {
     let slow = Scripted::start(|_, _| Reply::new(200, "{}").after(Duration::from_secs(4)));
-    let busy = Scripted::start(|_, _| Reply::error(503, "Vault is sealed"));
+    let busy = Scripted::start(|_, _| replies::error(503, "Vault is sealed"));
     for (server, says) in [(slow, "did not answer within"), (busy, "the login at auth/approle/login failed: Vault is sealed")] {
         let user = User::new(&[("BAO_ADDR", &server.address())], "deadline-seconds = 1\n[vault.approle]\nrole-id = 'r'");
         let error = user.try_wrap(KEY).unwrap_err();

@@ -2,13 +2,14 @@
 
 use ocicrypt_kms::ErrorKind;
 use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms_testing::bao::{Bao, ROOT};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, keyunwrap, opts_data_of};
+use ocicrypt_kms_testing::scripted::{Reply, Request, Scripted};
 use serde_json::json;
 
-use crate::KEY;
-use crate::bao::{Bao, ROOT};
-use crate::messages::{OPTS_DATA, keyunwrap, opts_data_of};
-use crate::scripted::{Reply, Scripted};
-use crate::user::{User, member, packet, wrapped};
+use super::KEY;
+use super::replies;
+use super::user::{User, member, packet, wrapped};
 
 /// What a ciphertext of AES-GCM looks like for some plaintext in base64.
 fn ciphertext_for(plaintext: &str) -> String {
@@ -16,10 +17,10 @@ fn ciphertext_for(plaintext: &str) -> String {
 }
 
 /// A server that encrypts anything to zeros of the right length, and decrypts anything to opts data.
-pub fn obliging() -> impl Fn(&crate::scripted::Request, usize) -> Reply + Send + Sync + 'static {
-    |request, _| match request.body["plaintext"].as_str() {
-        Some(plaintext) => Reply::data("ciphertext", &ciphertext_for(plaintext)),
-        None => Reply::data("plaintext", &bytes::encode(OPTS_DATA)),
+pub fn obliging() -> impl Fn(&Request, usize) -> Reply + Send + Sync + 'static {
+    |request, _| match request.json()["plaintext"].as_str() {
+        Some(plaintext) => replies::data("ciphertext", &ciphertext_for(plaintext)),
+        None => replies::data("plaintext", &bytes::encode(OPTS_DATA)),
     }
 }
 
@@ -73,15 +74,18 @@ fn an_exchange_is_one_request_that_holds_what_is_needed_and_nothing_else() {
     assert_eq!(paths, ["/v1/team/transit/encrypt/k", "/v1/team/transit/decrypt/k"]);
     let associated_data = bytes::encode(br#"{"a":"1"}"#);
     assert_eq!(
-        requests[0].body,
+        requests[0].json(),
         json!({"plaintext": bytes::encode(OPTS_DATA), "type": "none-the-key-must-exist", "associated_data": associated_data})
     );
-    assert_eq!(requests[1].body, json!({"ciphertext": wrapped(&annotation), "associated_data": associated_data}));
+    assert_eq!(requests[1].json(), json!({"ciphertext": wrapped(&annotation), "associated_data": associated_data}));
     for request in requests {
-        for header in
-            ["x-vault-token: a-token-of-this-test", "x-vault-namespace: team/a", "x-vault-request: true", "content-type: application/json"]
-        {
-            assert!(request.headers.iter().any(|line| line == header), "{header}: {:?}", request.headers);
+        for (name, value) in [
+            ("x-vault-token", "a-token-of-this-test"),
+            ("x-vault-namespace", "team/a"),
+            ("x-vault-request", "true"),
+            ("content-type", "application/json"),
+        ] {
+            assert_eq!(request.headers(name), [value], "{name}: {:?}", request.headers);
         }
     }
 }
@@ -123,7 +127,7 @@ fn a_mount_may_be_anywhere_and_in_a_namespace() {
     bao.run(&["secrets", "enable", "-namespace=apart", "transit"]);
     bao.run(&["write", "-namespace=apart", "-f", "transit/keys/only-here"]);
     let uri = "openbao://transit/only-here";
-    let variable = &[("BAO_TOKEN", crate::bao::ROOT), ("BAO_NAMESPACE", "apart")][..];
+    let variable = &[("BAO_TOKEN", ocicrypt_kms_testing::bao::ROOT), ("BAO_NAMESPACE", "apart")][..];
     let inside = User::of(&bao, variable, "[vault]\nnamespace = 'another'");
     let annotation = inside.wrap(uri);
     assert_eq!(inside.unwrap(uri, &annotation), OPTS_DATA);
@@ -150,7 +154,7 @@ fn an_image_chooses_a_key_only_if_the_configuration_allows_it() {
     let nobody_named = keyunwrap(&[], &annotation);
     let error = User::root(&bao).exchange(&nobody_named).unwrap_err();
     assert!(error.kind() == ErrorKind::Denied && error.line().contains("only the image names it"), "{}", error.line());
-    let allowed = User::of(&bao, &[("BAO_TOKEN", crate::bao::ROOT)], &format!("keys = ['{KEY}']"));
+    let allowed = User::of(&bao, &[("BAO_TOKEN", ocicrypt_kms_testing::bao::ROOT)], &format!("keys = ['{KEY}']"));
     assert_eq!(opts_data_of(&allowed.exchange(&nobody_named).unwrap()), OPTS_DATA);
 }
 

@@ -1,16 +1,18 @@
 //! The program, as container tools start it, with the environment that OpenBao's own program has.
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use crate::KEY;
-use crate::bao::{Bao, ROOT};
-use crate::messages::{OPTS_DATA, annotation_of, opts_data_of};
-use crate::user::{unwrapping, wrapping};
+use ocicrypt_kms_testing::bao::{Bao, ROOT};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of};
+use ocicrypt_kms_testing::program::{self, piped};
+
+use super::KEY;
+use super::user::{unwrapping, wrapping};
 
 /// Runs it with its home folder in the server's.
 fn run(bao: &Bao, variables: &[(&str, &str)], message: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ocicrypt-kms"))
+    let mut command = Command::new(program::path());
+    command
         .arg("--debugLog")
         .arg(bao.path("debug.log"))
         .env_clear()
@@ -18,14 +20,8 @@ fn run(bao: &Bao, variables: &[(&str, &str)], message: &[u8]) -> Output {
         .env("OCICRYPT_KMS_CONFIG", bao.write("config.toml", ""))
         .env("BAO_ADDR", bao.address())
         .env("BAO_CACERT", bao.authority())
-        .envs(variables.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(message).unwrap();
-    child.wait_with_output().unwrap()
+        .envs(variables.iter().copied());
+    piped(&mut command, message)
 }
 
 #[test]

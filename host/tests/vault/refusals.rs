@@ -1,11 +1,12 @@
 //! What the user sees when the server says no: one line that names the key and the remedy.
 
 use ocicrypt_kms::{Error, ErrorKind};
+use ocicrypt_kms_testing::bao::{Bao, ROOT};
+use ocicrypt_kms_testing::failure;
+use ocicrypt_kms_testing::messages::OPTS_DATA;
 
-use crate::bao::{Bao, ROOT};
-use crate::messages::OPTS_DATA;
-use crate::user::{User, packet, wrapped};
-use crate::{KEY, failure};
+use super::KEY;
+use super::user::{User, packet, wrapped};
 
 /// The line of a failure of this kind, which names the key.
 fn line(outcome: Result<Vec<u8>, Error>, kind: ErrorKind) -> String {

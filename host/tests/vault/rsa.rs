@@ -8,12 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use ocicrypt_kms::ErrorKind;
 use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms_testing::bao::Bao;
+use ocicrypt_kms_testing::messages::OPTS_DATA;
+use ocicrypt_kms_testing::program::text_of;
 use serde_json::Value;
 
-use crate::KEY;
-use crate::bao::{Bao, text_of};
-use crate::messages::OPTS_DATA;
-use crate::user::{User, member, packet, wrapped};
+use super::KEY;
+use super::user::{User, member, packet, wrapped};
 
 const RSA: &str = "openbao://transit/r?algorithm=RSA-OAEP-256";
 const OAEP: [&str; 4] = ["-pkeyopt", "rsa_padding_mode:oaep", "-pkeyopt", "rsa_oaep_md:sha256"];

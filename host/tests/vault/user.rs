@@ -2,12 +2,11 @@
 
 use ocicrypt_kms::protocol::bytes;
 use ocicrypt_kms::{Config, Environment, Error, Instances, KeyProvider};
+use ocicrypt_kms_testing::bao::{Bao, ROOT};
+use ocicrypt_kms_testing::log::Log;
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
+use ocicrypt_kms_testing::scripted::Scripted;
 use serde_json::Value;
-
-use crate::bao::{Bao, ROOT};
-use crate::log::Log;
-use crate::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
-use crate::scripted::Scripted;
 
 /// A key provider with settings of its own.
 pub struct User {

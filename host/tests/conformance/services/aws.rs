@@ -1,26 +1,26 @@
-//! Keys of AWS KMS: moto, which `peer.py` completes by what it lacks.
+//! Keys of AWS KMS: moto, which `moto_server.py` completes by what it lacks.
 
 use std::path::Path;
 
+use ocicrypt_kms_testing::moto::{Moto, REGION};
 use serde_json::json;
 
 use crate::fixture::{Fixture, Settings, Upstream};
-use crate::peer::{Peer, REGION};
 
 const QUERY: &str = "?algorithm=RSA-OAEP-256";
 
 pub struct Aws {
-    peer: Peer,
+    moto: &'static Moto,
     symmetric: bool,
 }
 
 impl Aws {
     pub fn symmetric() -> Self {
-        Self { peer: Peer::start(), symmetric: true }
+        Self { moto: Moto::shared(), symmetric: true }
     }
 
     pub fn rsa() -> Self {
-        Self { peer: Peer::start(), symmetric: false }
+        Self { moto: Moto::shared(), symmetric: false }
     }
 
     fn uri(&self, arn: &str) -> String {
@@ -34,7 +34,7 @@ impl Fixture for Aws {
     }
 
     fn create_key(&self) -> String {
-        self.uri(&if self.symmetric { self.peer.symmetric_key() } else { self.peer.rsa_key() })
+        self.uri(&if self.symmetric { self.moto.symmetric_key() } else { self.moto.rsa_key() })
     }
 
     fn missing_key(&self) -> String {
@@ -42,7 +42,7 @@ impl Fixture for Aws {
     }
 
     fn upstream(&self) -> Option<Upstream> {
-        Some(Upstream { url: self.peer.endpoint.clone(), root: None })
+        Some(Upstream { url: self.moto.endpoint.clone(), root: None })
     }
 
     fn settings(&self, address: &str, _: &Path) -> Settings {
@@ -67,7 +67,7 @@ impl Fixture for Aws {
     fn disable(&self, uri: &str) {
         // moto finds keys by their ids alone.
         let id = uri.trim_end_matches(QUERY).rsplit('/').next();
-        self.peer.call("kms", "disable_key", json!({"KeyId": id}));
+        self.moto.call("kms", "disable_key", json!({"KeyId": id}));
     }
 
     fn elsewhere(&self) -> &'static [&'static str] {

@@ -1,9 +1,10 @@
 //! Keys of Azure Key Vault and Managed HSM: a fake that Microsoft's own libraries work against.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ocicrypt_kms_fakes::azure::{Denial, FakeAzure};
+use ocicrypt_kms_testing::azure_cli;
 
 use super::fresh_name;
 use crate::fixture::{Fixture, Settings, Upstream};
@@ -34,13 +35,11 @@ impl Azure {
         format!("https://{}/keys/{name}", self.host)
     }
 
-    /// What the command `az` of the tests answers.
+    /// Gives the stand-in for the Azure CLI tokens.
     fn log_in(&self, folder: &Path) {
         for service in ["vault", "managedhsm"] {
             let token = self.fake.issue_token(&format!("https://{service}.azure.net"));
-            let expires = (SystemTime::now() + LIFETIME).duration_since(UNIX_EPOCH).unwrap().as_secs();
-            let answer = serde_json::json!({"accessToken": token, "expires_on": expires, "tokenType": "Bearer"});
-            std::fs::write(folder.join(service).with_extension("json"), answer.to_string()).unwrap();
+            azure_cli::log_in(folder, service, &token, LIFETIME);
         }
     }
 }
@@ -69,10 +68,7 @@ impl Fixture for Azure {
 
     fn settings(&self, address: &str, folder: &Path) -> Settings {
         self.log_in(folder);
-        let path = format!("{}:/usr/bin:/bin", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/azure/bin"));
-        let folder = folder.to_str().unwrap().to_owned();
-        let environment = [("PATH", path), ("AZ_FOLDER", folder), ("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential".to_owned())];
-        Settings { config: format!("[azure]\nendpoint = \"{address}\""), environment: environment.into() }
+        Settings { config: format!("[azure]\nendpoint = \"{address}\""), environment: azure_cli::variables(folder).into() }
     }
 
     fn can_disable(&self) -> bool {

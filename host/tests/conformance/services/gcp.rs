@@ -20,7 +20,6 @@ impl Gcp {
         Self::start(true)
     }
 
-    #[cfg(feature = "asymmetric")]
     pub fn rsa() -> Self {
         Self::start(false)
     }

@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-#[cfg(feature = "asymmetric")]
 use ocicrypt_kms::key_uri::Algorithm;
 use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
-#[cfg(feature = "asymmetric")]
 use ocicrypt_kms::kms::{keystore::Curve, public_key::generate};
 
 use super::fresh_name;
@@ -27,7 +25,6 @@ impl Local {
     }
 }
 
-#[cfg(feature = "asymmetric")]
 impl Local {
     pub fn rsa() -> Self {
         Self::of("local-rsa", || generate(Algorithm::RsaOaep256, Curve::P256).unwrap())

@@ -1,14 +1,9 @@
 //! The services of the table.
 
-#[cfg(feature = "aws")]
 pub mod aws;
-#[cfg(feature = "azure")]
 pub mod azure;
-#[cfg(feature = "gcp")]
 pub mod gcp;
-#[cfg(feature = "local")]
 pub mod local;
-#[cfg(feature = "vault")]
 pub mod vault;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use ocicrypt_kms_testing::bao::Bao;
 
 use super::fresh_name;
-use crate::bao::Bao;
 use crate::fixture::{Fixture, Settings, Upstream};
 
 const QUERY: &str = "?algorithm=RSA-OAEP-256";

@@ -1,0 +1,20 @@
+//! Cloud KMS keys against a fake of Cloud KMS: the protocol, the faults, the credentials, and what an image may not bring about.
+
+mod asymmetric;
+mod credentials;
+mod faults;
+mod images;
+mod packets;
+mod program;
+mod refusals;
+mod stage;
+
+/// A key that the fake has.
+const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
+/// Another one.
+const OTHER: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/other";
+
+/// The URI of a key, a version, or a key with a query.
+fn uri(name: &str) -> String {
+    format!("gcpkms://{name}")
+}

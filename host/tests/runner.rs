@@ -1,0 +1,79 @@
+//! The integration tests of the library and the program, in one binary: each links wasmtime, the SDKs of the services, Cedar and tonic.
+//!
+//! What has a binary of its own is `conformance`, whose tests are listed by a table, and `release`, which takes minutes.
+
+mod audit;
+mod aws;
+mod azure;
+mod component;
+mod composition;
+mod doctor;
+mod embedding;
+mod example_guests;
+mod exec;
+mod executable_memory;
+mod gcp;
+mod hosts;
+mod http_kms;
+mod jose;
+mod lending;
+mod other_components;
+mod own_host;
+mod policy;
+mod process_wide;
+mod public_keys;
+mod server;
+mod services;
+mod skopeo;
+mod vault;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use ocicrypt_kms_testing::checkout;
+
+/// Folders without tests: clients in Go, and guests, which are packages of their own.
+const OTHERS: [&str; 2] = ["go", "guests"];
+
+/// cargo compiles what is listed, and says nothing of a file that isn't.
+#[test]
+fn no_test_file_is_forgotten() {
+    let tests = checkout::path("host/tests");
+    let manifest: toml::Table = std::fs::read_to_string(checkout::path("host/Cargo.toml")).unwrap().parse().unwrap();
+    let mut listed = BTreeSet::new();
+    for test in manifest["test"].as_array().unwrap() {
+        let name = test["name"].as_str().unwrap();
+        let (file, folder) = (tests.join(name).with_extension("rs"), tests.join(name));
+        let (file, folder) = if file.exists() { (file, &tests) } else { (folder.join("main.rs"), &folder) };
+        list(file, folder, &mut listed);
+    }
+    let mut found = BTreeSet::new();
+    find(&tests, &mut found);
+    OTHERS.iter().for_each(|name| found.retain(|file| !file.starts_with(tests.join(name))));
+    assert_eq!(
+        found.difference(&listed).collect::<Vec<_>>(),
+        [&PathBuf::new(); 0],
+        "no `mod` and no `[[test]]` of host/Cargo.toml names it"
+    );
+}
+
+/// A file and those of its modules, which are in `folder`. What has a `#[path]` elsewhere is none of these tests.
+fn list(file: PathBuf, folder: &Path, listed: &mut BTreeSet<PathBuf>) {
+    let Ok(text) = std::fs::read_to_string(&file) else { return };
+    listed.insert(file);
+    for name in text.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';')) {
+        let (file, folder) = (folder.join(name).with_extension("rs"), folder.join(name));
+        list(if file.exists() { file } else { folder.join("mod.rs") }, &folder, listed);
+    }
+}
+
+/// The files of Rust below a folder.
+fn find(folder: &Path, found: &mut BTreeSet<PathBuf>) {
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            find(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.insert(path);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! `ocicrypt-kms serve`, as a process of its own, with real clients.
+
+mod auditing;
+mod client;
+mod clients;
+mod faults;
+mod go;
+mod limits;
+mod listening;
+mod observing;
+mod policy;
+mod protocols;
+mod refusals;
+mod serving;
+mod systemd;
+mod tls;

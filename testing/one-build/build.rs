@@ -1,0 +1,2 @@
+//! Nothing: without a build script, dependencies of one count for nothing.
+fn main() {}
