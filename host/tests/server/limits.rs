@@ -23,6 +23,15 @@ pub fn gcp_user(settings: &str) -> (FakeGcp, Program) {
     (fake, user)
 }
 
+/// Waits until a call has reached the KMS.
+pub async fn asked(fake: &FakeGcp) {
+    let begun = Instant::now();
+    while fake.kms_requests().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the KMS was not called");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn gcp_user_of(fake: &FakeGcp, settings: &str) -> Program {
     let mut user = user_with("");
     user.write("config.toml", format!("keys = [\"local://*\", \"gcpkms://*\"]\n{settings}"));
@@ -134,11 +143,13 @@ fn a_server_that_is_stopped_ends_what_is_under_way_and_takes_nothing_new() {
             let channel = channel.clone();
             tokio::spawn(async move { call(&channel, "WrapKey", &wrapping(GCP)).await })
         };
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        asked(&fake).await;
         server.signal("TERM");
         server.wait_for("stopping: no new connections, what is under way may end");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        connect(&socket(&user).0).await.unwrap_err();
+        let stopped = Instant::now();
+        while connect(&socket(&user).0).await.is_ok() {
+            assert!(stopped.elapsed() < Duration::from_secs(1), "the server still takes connections");
+        }
         under_way.await.unwrap().unwrap();
     });
     assert!(server.ended().success());
@@ -152,7 +163,7 @@ fn a_server_that_is_stopped_does_not_wait_for_ever() {
     runtime().block_on(async {
         let channel = connect(&socket(&user).0).await.unwrap();
         let under_way = tokio::spawn(async move { call(&channel, "WrapKey", &wrapping(GCP)).await });
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        asked(&fake).await;
         let begun = Instant::now();
         server.signal("TERM");
         assert!(server.ended().success());

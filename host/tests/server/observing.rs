@@ -8,7 +8,7 @@ use ocicrypt_kms_fakes::Planned as _;
 use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, unwrapping, wrapping};
 
 use super::client::{Protocol, call, call_with, connect, runtime};
-use super::limits::gcp_user;
+use super::limits::{asked, gcp_user};
 use super::serving::{Serving, socket, user};
 
 const TEAM: &[&str] = &["local://team"];
@@ -171,7 +171,7 @@ fn a_server_that_stops_says_so_to_health_checks() {
     runtime().block_on(async {
         let channel = connect(&socket(&user).0).await.unwrap();
         let under_way = tokio::spawn(async move { call(&channel, "WrapKey", &wrapping(GCP)).await });
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        asked(&fake).await;
         server.signal("TERM");
         server.wait_for("stopping: no new connections, what is under way may end");
         let begun = Instant::now();

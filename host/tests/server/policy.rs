@@ -1,8 +1,8 @@
 //! A policy in `serve`: callers by what the kernel and certificates say, and a policy that is replaced while the server runs.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use ocicrypt_kms_testing::certificates::Authority;
 use ocicrypt_kms_testing::messages::{annotation_of, unwrapping, wrapping};
@@ -128,29 +128,34 @@ fn a_policy_that_others_could_change_is_not_used_until_that_is_mended() {
 fn a_policy_is_replaced_under_load_without_a_failure() {
     let user = user_of(ALL);
     let server = Serving::on_socket(&user);
-    let done = AtomicBool::new(false);
-    let exchanges = runtime().block_on(async {
+    let (done, exchanges) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let logged = |message: &str| server.logged().iter().filter(|line| line["message"] == message).count();
+    let decided = || logged("new exchanges get the new policy") + logged("the policy stays as it was");
+    runtime().block_on(async {
         let channel = connect(&socket(&user).0).await.unwrap();
         let load = async {
-            let mut exchanges = 0;
             while !done.load(Ordering::Relaxed) {
                 call(&channel, "WrapKey", &wrapping(TEAM)).await.unwrap();
-                exchanges += 1;
+                exchanges.fetch_add(1, Ordering::Relaxed);
             }
-            exchanges
         };
         let replacing = async {
             for round in 0..8 {
                 // Each other one is broken.
                 write(&user, &format!("{ALL}{}", ["", "permit"][round % 2]));
+                let (before, answered) = (decided(), exchanges.load(Ordering::Relaxed));
                 server.signal("HUP");
-                tokio::time::sleep(Duration::from_millis(250)).await;
+                let begun = Instant::now();
+                while decided() == before || exchanges.load(Ordering::Relaxed) < answered + 3 {
+                    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", server.logged());
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
             }
             done.store(true, Ordering::Relaxed);
         };
-        tokio::join!(load, replacing).0
+        tokio::join!(load, replacing);
     });
-    let logged = |message: &str| server.logged().iter().filter(|line| line["message"] == message).count();
+    let exchanges = exchanges.into_inner();
     assert!(exchanges > 10, "{exchanges}");
     assert!(logged("new exchanges get the new policy") >= 3 && logged("the policy stays as it was") >= 3, "{:?}", server.logged());
 }

@@ -55,10 +55,9 @@ impl Fixture for Local {
     }
 
     fn settings(&self, _: &str, _: &Path) -> Settings {
-        Settings {
-            config: format!("keystore = \"{}\"", self.keystore.path().display()),
-            environment: vec![("HOME", "/nonexistent".to_owned())],
-        }
+        // The program's user in these tests has this variable, which overrides the configuration's `keystore`.
+        let keystore = self.keystore.path().display().to_string();
+        Settings { environment: vec![("HOME", "/nonexistent".to_owned()), ("OCICRYPT_KMS_KEYSTORE", keystore)], ..Settings::default() }
     }
 
     fn elsewhere(&self) -> &'static [&'static str] {
