@@ -101,7 +101,7 @@ fn a_profile_takes_on_a_role() {
         let signed = request.header("authorization").is_some_and(|header| header.contains("Credential=base/"));
         if signed && request.text().contains("Action=AssumeRole&") { sts("AssumeRole", "role") } else { Reply::new(403, "") }
     });
-    let program = Program::new(&kms.address()).set("AWS_ENDPOINT_URL_STS", &sts.address());
+    let program = Program::new(&kms.address()).set("AWS_ENDPOINT_URL_STS", sts.address());
     program.write(".aws/credentials", &keys("base", "base"));
     program.write(".aws/config", &format!("[default]\nrole_arn = {ROLE}\nsource_profile = base\n"));
     program.wrap(&uri(ARN)).unwrap();
@@ -122,7 +122,7 @@ fn a_session_of_single_sign_on_gives_credentials() {
             _ => Reply::new(401, ""),
         }
     });
-    let program = Program::new(&kms.address()).set("AWS_ENDPOINT_URL_SSO", &portal.address());
+    let program = Program::new(&kms.address()).set("AWS_ENDPOINT_URL_SSO", portal.address());
     let config = format!(
         "[default]\nsso_start_url = https://example.awsapps.com/start\nsso_region = {REGION}\nsso_account_id = 111122223333\n\
          sso_role_name = images\n"
@@ -146,7 +146,7 @@ fn a_web_identity_token_is_exchanged() {
             "<ErrorResponse><Error><Type>Sender</Type><Code>InvalidIdentityToken</Code><Message>not a token</Message></Error></ErrorResponse>",
         ),
     });
-    let program = Program::new(&kms.address()).set("AWS_ENDPOINT_URL_STS", &sts.address()).set("AWS_ROLE_ARN", ROLE);
+    let program = Program::new(&kms.address()).set("AWS_ENDPOINT_URL_STS", sts.address()).set("AWS_ROLE_ARN", ROLE);
     let file = program.write("token", "jwt");
     let program = program.set("AWS_WEB_IDENTITY_TOKEN_FILE", &file);
     program.wrap(&uri(ARN)).unwrap();
@@ -187,7 +187,7 @@ fn an_ec2_instance_has_credentials_and_a_region() {
     let kms = kms();
     let server = Scripted::start(|request, _| instance(request));
     let program =
-        Program::new(&kms.address()).set("AWS_EC2_METADATA_DISABLED", "false").set("AWS_EC2_METADATA_SERVICE_ENDPOINT", &server.address());
+        Program::new(&kms.address()).set("AWS_EC2_METADATA_DISABLED", "false").set("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.address());
     program.wrap(&uri("alias/team")).unwrap();
     assert_eq!(caller(&kms), with_token("instance"));
     assert!(kms.requests()[0].header("authorization").unwrap().contains(&format!("/{REGION}/kms/")));
@@ -256,7 +256,7 @@ fn credentials_are_not_looked_for_before_a_key_is_used() {
     let server = Scripted::start(|request, _| instance(request));
     let program = Program::new("ftp://127.0.0.1")
         .set("AWS_EC2_METADATA_DISABLED", "false")
-        .set("AWS_EC2_METADATA_SERVICE_ENDPOINT", &server.address());
+        .set("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.address());
     let (code, line) = program.wrap("local://missing").unwrap_err();
     assert!(code == 5 && server.requests().is_empty(), "{code} {line}");
 }

@@ -170,7 +170,7 @@ fn what_will_not_pass_is_not_tried_again() {
 #[test]
 fn redirects_are_never_followed() {
     let elsewhere = Scripted::always(ok(&encrypted(ARN)));
-    let (line, _) = refused(ARN, Reply::new(307, "").header("location", &elsewhere.address()), ErrorKind::Unavailable);
+    let (line, _) = refused(ARN, Reply::new(307, "").header("location", elsewhere.address()), ErrorKind::Unavailable);
     assert!(line.contains("never followed") && elsewhere.requests().is_empty(), "{line}");
 }
 

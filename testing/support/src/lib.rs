@@ -1,6 +1,7 @@
 //! What the integration tests share: the program under test, the services that it talks to, the clients that start it.
 //!
 //! Everything fails by panicking, and says what is missing: these are parts of tests.
+#![expect(clippy::new_without_default, reason = "a new folder and a found program are no default values")]
 
 pub mod alone;
 pub mod azure_cli;
