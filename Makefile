@@ -66,7 +66,7 @@ shipped:
 	cargo test $(E2E) --test release
 	cargo build --profile dist $(PROGRAM)
 	OCICRYPT_KMS_TEST_PROGRAM=$(abspath $(TARGET))/dist/ocicrypt-kms cargo test $(E2E) --test conformance -- ::program::
-	OCICRYPT_KMS_TEST_PROGRAM=$(abspath $(TARGET))/dist/ocicrypt-kms cargo test $(E2E) --test runner -- faults:: exec::
+	OCICRYPT_KMS_TEST_PROGRAM=$(abspath $(TARGET))/dist/ocicrypt-kms cargo test $(E2E) --test runner -- server::faults::
 
 bench:
 	$(MAKE) build PROFILE=dist
