@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 20
 E2E := --profile e2e --locked --workspace --all-features
 PROGRAM := -p ocicrypt-kms --locked
 
-.PHONY: build demo test lint docs check features deny api deploy fuzz shipped bench bench-local component dist
+.PHONY: build demo test lint docs check features deny one-build api deploy fuzz shipped bench bench-local component dist
 
 build:
 	tools/setup build
@@ -32,7 +32,7 @@ docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc $(E2E) --no-deps
 
 # The rest of what CI runs, after `make test`.
-check: deny features api deploy fuzz shipped
+check: deny one-build features api deploy fuzz shipped
 
 # Each service alone, and the library without the program.
 features:
@@ -44,6 +44,11 @@ deny:
 	tools/setup cargo-deny
 	@[ $$(grep -c '^\[\[package\]\]' Cargo.lock) -le 600 ] || { echo "Cargo.lock has more than 600 packages; see CONTRIBUTING.md, Dependencies" >&2; exit 1; }
 	cargo deny --locked check -D unmatched-skip -D unnecessary-skip licenses bans sources
+
+# What build script and program both link is built once.
+one-build:
+	tools/setup build demo
+	tools/one-build
 
 # The library's public API is the one that host/public-api.txt says.
 api:

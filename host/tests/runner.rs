@@ -22,6 +22,7 @@ mod own_host;
 mod policy;
 mod process_wide;
 mod public_keys;
+mod security_claims;
 mod server;
 mod services;
 mod skopeo;
@@ -52,6 +53,26 @@ fn no_test_file_is_forgotten() {
     OTHERS.iter().for_each(|name| found.retain(|file| !file.starts_with(tests.join(name))));
     let forgotten: Vec<_> = found.difference(&listed).collect();
     assert!(forgotten.is_empty(), "no `mod` and no `[[test]]` of host/Cargo.toml names {forgotten:?}");
+}
+
+/// What tests start fails as what is shipped does: both profiles leave that to the one that they inherit.
+#[test]
+fn the_tested_and_the_shipped_program_treat_panics_and_overflows_alike() {
+    let manifest: toml::Table = std::fs::read_to_string(checkout::path("Cargo.toml")).unwrap().parse().unwrap();
+    let profiles = manifest["profile"].as_table().unwrap();
+    assert_eq!(profiles["release"]["panic"].as_str(), Some("unwind"));
+    assert_eq!(profiles["release"]["package"]["ocicrypt-kms"]["overflow-checks"].as_bool(), Some(true));
+    for name in ["dist", "e2e"] {
+        let profile = profiles[name].as_table().unwrap();
+        assert_eq!(profile["inherits"].as_str(), Some("release"), "{name}");
+        // Checks of the command line's definition, at its start.
+        let packages = profile["package"].as_table().unwrap().iter().filter(|(package, _)| *package != "clap_builder");
+        for (package, settings) in packages.chain([(&name.to_owned(), &profiles[name])]) {
+            for setting in ["panic", "overflow-checks", "debug-assertions"] {
+                assert!(settings.get(setting).is_none(), "{name} has a {setting} of its own for {package}");
+            }
+        }
+    }
 }
 
 /// A file and those of its modules, which are in `folder`. What has a `#[path]` elsewhere is none of these tests.
