@@ -12,5 +12,6 @@ mod policy;
 mod protocols;
 mod refusals;
 mod serving;
+mod siege;
 mod systemd;
 mod tls;

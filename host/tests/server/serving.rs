@@ -12,6 +12,9 @@ use serde_json::Value;
 /// How long a server may take to start, to log what it was asked for, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How many lines of its log are kept: of a server that runs for long, the newest.
+const KEPT: usize = 100_000;
+
 /// A running server, killed when it is dropped.
 pub struct Serving {
     child: Child,
@@ -124,7 +127,12 @@ impl Log {
     fn fill(&self, stderr: impl BufRead) {
         for line in stderr.lines().map_while(Result::ok) {
             let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-            self.lines.lock().unwrap().push(line);
+            let mut lines = self.lines.lock().unwrap();
+            if lines.len() == KEPT {
+                lines.drain(..KEPT / 2);
+            }
+            lines.push(line);
+            drop(lines);
             self.grew.notify_all();
         }
         self.grew.notify_all();
