@@ -91,7 +91,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
 
 impl Command {
     pub(super) fn run(self, options: &Options) -> Result<ExitCode, Error> {
-        let config = Configured { audit: options.config()?.audit, file: options.config_file() };
+        let config = Configured { audit: options.config()?.audit, file: options.config_file()? };
         let done = |text: String| print(text.as_bytes()).map(|()| ExitCode::SUCCESS);
         match self {
             Self::Verify(verify) => verify.run(&config),

@@ -166,7 +166,7 @@ impl Options {
     }
 
     /// The configuration file, if there is one.
-    fn config_file(&self) -> Option<PathBuf> {
+    fn config_file(&self) -> Result<Option<PathBuf>, Error> {
         Config::locate(self.config.as_deref(), &Environment::process())
     }
 

@@ -7,6 +7,7 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -191,21 +192,29 @@ impl Config {
     /// Reads the file that [`Config::locate`] finds; the defaults if there is none.
     ///
     /// # Errors
-    /// If a file that was named can't be read, or if it isn't a configuration.
+    /// If a file that was named, or is there, can't be read, or if it isn't a configuration.
     pub fn load(explicit: Option<&Path>, environment: &Environment) -> Result<Self, Error> {
-        Self::locate(explicit, environment).map_or_else(|| Ok(Self::default()), |path| Self::read(&path))
+        Self::locate(explicit, environment)?.map_or_else(|| Ok(Self::default()), |path| Self::read(&path))
     }
 
     /// The file `explicit`, else the one that `OCICRYPT_KMS_CONFIG` names, else the first that exists of
     /// `$XDG_CONFIG_HOME/ocicrypt-kms/config.toml` and `/etc/ocicrypt-kms/config.toml`.
-    #[must_use]
-    pub fn locate(explicit: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
+    ///
+    /// # Errors
+    /// If it can't be told whether one of them exists: what it restricts must not give way to the next one, or to the defaults.
+    pub fn locate(explicit: Option<&Path>, environment: &Environment) -> Result<Option<PathBuf>, Error> {
         let named = explicit.map(Path::to_owned).or_else(|| environment.get("OCICRYPT_KMS_CONFIG").map(PathBuf::from));
-        named.or_else(|| {
-            let user = environment.base_directory("XDG_CONFIG_HOME", ".config").map(|base| base.join("ocicrypt-kms/config.toml"));
-            let system = PathBuf::from("/etc/ocicrypt-kms/config.toml");
-            user.into_iter().chain([system]).find(|path| path.exists())
-        })
+        if named.is_some() {
+            return Ok(named);
+        }
+        let user = environment.base_directory("XDG_CONFIG_HOME", ".config").map(|base| base.join("ocicrypt-kms/config.toml"));
+        let system = PathBuf::from("/etc/ocicrypt-kms/config.toml");
+        for path in user.into_iter().chain([system]) {
+            if is_there(&path)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
     fn read(path: &Path) -> Result<Self, Error> {
@@ -233,6 +242,21 @@ impl Config {
             1..=300 => Ok(Duration::from_secs(self.deadline_seconds.into())),
             _ => Err("`deadline-seconds` is not from 1 to 300".into()),
         }
+    }
+}
+
+/// Whether there is something at this path, be it a link that leads nowhere: reading it then tells.
+fn is_there(path: &Path) -> Result<bool, Error> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(Error::Configuration {
+            place: path.display().to_string(),
+            reason: format!(
+                "whether there is a configuration can't be told: {error}; let this user look into its folder, or name a file by --config or \
+                 OCICRYPT_KMS_CONFIG"
+            ),
+        }),
     }
 }
 
@@ -366,5 +390,33 @@ mod tests {
         assert!(error.to_string().starts_with("/nonexistent/config.toml: "), "{error}");
         let nowhere = Environment::of([("XDG_CONFIG_HOME", "/nonexistent")]);
         assert!(Config::load(None, &nowhere).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_looked_at_does_not_give_way_to_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = |base: &Path| Environment::of([("XDG_CONFIG_HOME", base)]);
+        let located = |base: &Path| Config::locate(None, &environment(base));
+        let system = located(&folder.path().join("not/there")).unwrap();
+        assert!(system.is_none_or(|path| path == Path::new("/etc/ocicrypt-kms/config.toml")));
+        // A file where a folder should be is no configuration, either.
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(located(&folder.path().join("file")).is_ok());
+        // What the kernel refuses to look at, root or not: links that lead to each other, and a name that is too long.
+        for (link, to) in [("a", "b"), ("b", "a")] {
+            std::os::unix::fs::symlink(to, folder.path().join(link)).unwrap();
+        }
+        for base in ["a", &"n".repeat(300)] {
+            let base = folder.path().join(base);
+            for error in [located(&base).unwrap_err(), Config::load(None, &environment(&base)).unwrap_err()] {
+                assert!(error.line().contains("config.toml: whether there is a configuration can't be told: "), "{}", error.line());
+            }
+        }
+        // A link that leads nowhere is there, and can't be read.
+        std::fs::create_dir(folder.path().join("ocicrypt-kms")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("ocicrypt-kms/config.toml")).unwrap();
+        assert!(
+            Config::load(None, &environment(folder.path())).unwrap_err().line().contains("config.toml: the configuration can't be read")
+        );
     }
 }

@@ -29,7 +29,8 @@ impl Doctor {
     pub(super) fn run(self, options: Options) -> Result<ExitCode, Error> {
         let mut report = Report::default();
         let config = options.config().ok();
-        let config_file = options.config_file();
+        // What keeps it from being found stands in the line about the configuration.
+        let config_file = options.config_file().ok().flatten();
         let serves = config.is_some() && config_file.as_deref().is_some_and(has_server);
         let name = options.provider.clone().or_else(|| config.as_ref()?.provider.clone());
         let name = name.unwrap_or_else(|| DEFAULT_NAME.into());
