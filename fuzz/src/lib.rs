@@ -51,6 +51,8 @@ pub mod kms {
     }
 }
 
+#[path = "../../host/src/printable.rs"]
+mod printable;
 /// Whose a file is.
 #[path = "../../host/src/permissions.rs"]
 pub mod permissions;

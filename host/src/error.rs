@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use crate::key_uri::KeyUriError;
+pub use crate::printable::printable;
 
 /// The longest line that [`Error::line`] gives, in bytes. Messages of a KMS or a component are cut before.
 pub const MAX_LINE: usize = 4096;
@@ -297,23 +298,6 @@ impl Error {
     }
 }
 
-/// A text of outside origin as one line: control characters (those that steer terminals and those that reorder text among them) become
-/// spaces, and it is cut after at most `limit` bytes.
-#[must_use]
-pub fn printable(text: &str, limit: usize) -> String {
-    let harmless = |c: char| match c {
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => ' ',
-        c if c.is_control() => ' ',
-        c => c,
-    };
-    let text = text.trim();
-    let cut = text.floor_char_boundary(limit.saturating_sub('…'.len_utf8()));
-    let (shown, more) = if text.len() > limit { (&text[..cut], "…") } else { (text, "") };
-    let mut line: String = shown.chars().map(harmless).collect();
-    line.push_str(more);
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,12 +310,6 @@ mod tests {
         assert!(line.len() <= MAX_LINE, "{}", line.len());
         assert!(line.starts_with("local://k: the KMS answered 403 DENIED: no   [2J x"), "{line}");
         assert!(!line.chars().any(char::is_control));
-    }
-
-    #[test]
-    fn text_is_cut_between_characters() {
-        assert_eq!(printable("ääää", 8), "ääää");
-        assert_eq!(printable("ääääx", 8), "ää…");
     }
 
     #[test]

@@ -114,6 +114,7 @@ pub mod kms;
 pub mod lending;
 mod permissions;
 pub mod policy;
+mod printable;
 mod provider;
 pub mod sandbox;
 #[cfg(feature = "server")]
