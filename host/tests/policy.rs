@@ -119,6 +119,31 @@ fn check_lists_what_is_wrong_line_by_line() {
 }
 
 #[test]
+fn a_restriction_that_can_never_apply_is_an_error_however_it_compares() {
+    for (condition, says) in [
+        ("context.origin == \"anotation\"", "`context.origin` is never \"anotation\""),
+        ("context.origin like \"anot*\"", "`context.origin` is never like \"anot*\""),
+        ("[\"anotation\", \"image\"].containsAny([context.origin])", "`context.origin` is never \"anotation\""),
+        ("[context.origin].containsAny([\"anotation\"])", "`context.origin` is never \"anotation\""),
+        ("[context.origin].containsAll([\"anotation\"])", "`context.origin` is never \"anotation\""),
+        ("resource.service like \"AWS*\"", "`resource.service` is never like \"AWS*\""),
+        ("context.component like \"sha256:*\"", "`context.component` is never like \"sha256:*\""),
+    ] {
+        let user = user(&format!("permit (principal, action, resource);\nforbid (principal, action, resource) when {{ {condition} }};\n"));
+        let output = user.run(&["policy", "check"], b"");
+        let lines = lines(&output);
+        assert!(
+            output.status.code() == Some(2) && lines[0].starts_with("policy.cedar:2:") && lines[0].contains(says),
+            "{condition}: {lines:?}"
+        );
+        assert_eq!(refusal(&user.run(&[], &wrapping(TEAM))).0, 2, "{condition}");
+    }
+    let user =
+        user("permit (principal, action, resource);\nforbid (principal, action, resource) when { context.origin like \"anno*\" };\n");
+    assert!(user.run(&["policy", "check"], b"").status.success());
+}
+
+#[test]
 fn check_prints_the_digest_that_sha256sum_prints() {
     let policy = permit("wrap", "local://team");
     let user = user(&policy);

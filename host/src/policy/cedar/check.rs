@@ -91,8 +91,12 @@ fn compared(text: &str, rule: &Policy, begin: usize, outlook: Outlook) -> Vec<Pr
     if !Comparison::could_be_in(text) {
         return Vec::new();
     }
-    let comparisons = Comparison::all(rule).into_iter().filter(|comparison| comparison.outlook() == outlook);
-    let place = |comparison: &Comparison| position(text, begin, &format!("{:?}", comparison.with));
+    let json = json(rule);
+    if json.is_null() {
+        return vec![Problem::at(text, begin, "this rule can't be checked for comparisons that never hold; write it another way")];
+    }
+    let comparisons = Comparison::all(&json).into_iter().filter(|comparison| comparison.outlook() == outlook);
+    let place = |comparison: &Comparison| position(text, begin, &comparison.with.to_string());
     comparisons.map(|comparison| Problem::at(text, place(&comparison), &comparison.message())).collect()
 }
 

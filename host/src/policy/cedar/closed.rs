@@ -1,12 +1,13 @@
-//! Attributes that have few values. What compares one with another text never holds, whatever is asked: so a rule that forbids by a
-//! misspelled word would forbid nothing.
+//! Attributes that have few values. What compares one with another text, or with a pattern that none of them matches, never holds, whatever is
+//! asked: so a rule that forbids by a misspelled word would forbid nothing.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
 
-use cedar_policy::Policy;
 use serde_json::Value;
 
-use super::expressions::{json, walk_conditions};
+use super::expressions::walk_conditions;
 use super::pins::is_digest;
 use crate::key_uri::{OtherService, Service};
 use crate::policy::Origin;
@@ -19,15 +20,23 @@ pub(super) enum Attribute {
     Component,
 }
 
-/// A text that an attribute is compared with.
+/// What an attribute is compared with.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Comparison {
     pub attribute: Attribute,
-    pub with: String,
+    pub with: With,
+}
+
+/// The other side of a comparison.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum With {
+    Text(String),
+    /// What stands between the wildcards of a `like`, before the first and behind the last.
+    Like(Vec<String>),
 }
 
 /// What a comparison comes to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Outlook {
     /// It can hold.
     Possible,
@@ -35,6 +44,73 @@ pub(super) enum Outlook {
     Elsewhere,
     /// It never holds.
     Never,
+}
+
+impl With {
+    /// What a `like` has as its pattern, in Cedar's JSON.
+    fn like(pattern: &Value) -> Self {
+        let mut pieces = vec![String::new()];
+        for element in pattern.as_array().into_iter().flatten() {
+            match (element["Literal"].as_str(), pieces.last_mut()) {
+                (Some(text), Some(piece)) => piece.push_str(text),
+                _ => pieces.push(String::new()),
+            }
+        }
+        Self::Like(pieces)
+    }
+
+    /// Whether the comparison holds for this value.
+    fn is(&self, value: &str) -> bool {
+        match self {
+            Self::Text(text) => text == value,
+            Self::Like(pieces) => matches(pieces, value),
+        }
+    }
+
+    /// Whether it holds for the digest of some component.
+    fn is_some_digest(&self) -> bool {
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        match self {
+            Self::Text(text) => is_digest(text),
+            Self::Like(pieces) => could_match(pieces, 64..=64, is_hex),
+        }
+    }
+
+    /// Whether it holds for the name of some service that isn't built in.
+    fn is_some_service(&self) -> bool {
+        let is_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        match self {
+            Self::Text(text) => OtherService::may_be_called(text),
+            Self::Like(pieces) => could_match(pieces, 2..=32, is_label),
+        }
+    }
+}
+
+impl fmt::Display for With {
+    /// As policies write it, in quotes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Like(pieces) => {
+                let pieces: Vec<_> = pieces.iter().map(|piece| piece.escape_debug().to_string().replace('*', "\\*")).collect();
+                write!(f, "\"{}\"", pieces.join("*"))
+            }
+        }
+    }
+}
+
+/// Whether a text is what these pieces are with anything between them.
+fn matches(pieces: &[String], text: &str) -> bool {
+    let [first, middle @ .., last] = pieces else { return pieces == [text] };
+    let Some(between) = text.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str())) else { return false };
+    middle.iter().try_fold(between, |rest, piece| rest.split_once(piece.as_str()).map(|(_, rest)| rest)).is_some()
+}
+
+/// Whether some text of such a length and such bytes is.
+fn could_match(pieces: &[String], length: RangeInclusive<usize>, allowed: impl Fn(u8) -> bool) -> bool {
+    let fixed: usize = pieces.iter().map(String::len).sum();
+    let fits = if pieces.len() == 1 { length.contains(&fixed) } else { fixed <= *length.end() };
+    fits && pieces.iter().all(|piece| piece.bytes().all(&allowed))
 }
 
 impl Attribute {
@@ -75,37 +151,42 @@ impl Comparison {
         policy.contains('\\') || ["origin", "service", "component"].iter().any(|name| policy.contains(name))
     }
 
-    /// Those of a rule, each once.
-    pub fn all(rule: &Policy) -> BTreeSet<Self> {
+    /// Those of a rule in Cedar's JSON, each once.
+    pub fn all(rule: &Value) -> BTreeSet<Self> {
         let mut all = BTreeSet::new();
-        walk_conditions(&json(rule), |operator, operands| {
+        walk_conditions(rule, |operator, operands| {
             let (left, right) = (&operands["left"], &operands["right"]);
-            let sides = match operator {
-                "==" | "!=" => [(left, right), (right, left)].to_vec(),
-                "contains" => [(right, left)].to_vec(),
-                _ => Vec::new(),
-            };
-            for (attribute, other) in sides {
-                let attribute = Attribute::of(attribute);
-                all.extend(
-                    attribute
-                        .into_iter()
-                        .flat_map(|attribute| texts(other).into_iter().map(move |with| Self { attribute, with: with.to_owned() })),
-                );
+            match operator {
+                "==" | "!=" | "contains" | "containsAll" | "containsAny" => {
+                    all.extend(Self::between(left, right).chain(Self::between(right, left)));
+                }
+                "like" => all.extend(Self::best(&attributes(left), &With::like(&operands["pattern"]))),
+                _ => {}
             }
             true
         });
         all
     }
 
+    /// Those of attributes on one side with texts on the other.
+    fn between(side: &Value, other: &Value) -> impl Iterator<Item = Self> {
+        let attributes = attributes(side);
+        texts(other).into_iter().filter_map(move |text| Self::best(&attributes, &With::Text(text.to_owned())))
+    }
+
+    /// The comparison with the attribute, of several, that is likeliest to hold: one is enough.
+    fn best(attributes: &[Attribute], with: &With) -> Option<Self> {
+        attributes.iter().map(|&attribute| Self { attribute, with: with.clone() }).min_by_key(Self::outlook)
+    }
+
     pub fn outlook(&self) -> Outlook {
         let possible = match self.attribute {
-            Attribute::Component => is_digest(&self.with),
-            attribute => attribute.values().contains(&self.with.as_str()),
+            Attribute::Component => self.with.is_some_digest(),
+            attribute => attribute.values().into_iter().any(|value| self.with.is(value)),
         };
         match self.attribute {
             _ if possible => Outlook::Possible,
-            Attribute::Service if OtherService::may_be_called(&self.with) => Outlook::Elsewhere,
+            Attribute::Service if self.with.is_some_service() => Outlook::Elsewhere,
             _ => Outlook::Never,
         }
     }
@@ -117,26 +198,52 @@ impl Comparison {
             [first @ .., last] => format!("{} or {last:?}", first.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ")),
             [] => "64 lower-case hexadecimal digits".to_owned(),
         };
-        match (self.outlook(), attribute.name()) {
-            (Outlook::Elsewhere, name) => format!("no service of this program is called {with:?}: `{name}` is {is}"),
-            (_, name) => format!("`{name}` is never {with:?}: it is {is}"),
+        let name = attribute.name();
+        match (self.outlook(), with) {
+            (Outlook::Elsewhere, With::Text(_)) => format!("no service of this program is called {with}: `{name}` is {is}"),
+            (_, With::Text(_)) => format!("`{name}` is never {with}: it is {is}"),
+            (_, With::Like(_)) => format!("`{name}` is never like {with}: it is {is}"),
         }
     }
 }
 
+/// The attributes that an expression is, or lists; none if it could be anything else, too.
+fn attributes(expression: &Value) -> Vec<Attribute> {
+    fn all(expression: &Value) -> Option<Vec<Attribute>> {
+        if let Some(attribute) = Attribute::of(expression) {
+            return Some(vec![attribute]);
+        }
+        let parts: Vec<_> = parts(expression)?.into_iter().map(all).collect::<Option<_>>()?;
+        Some(parts.concat())
+    }
+    all(expression).unwrap_or_default()
+}
+
 /// The texts that an expression is, or lists.
 fn texts(expression: &Value) -> Vec<&str> {
-    let listed = expression["Set"].as_array().into_iter().flatten();
-    listed.chain([expression]).filter_map(|item| item["Value"].as_str()).collect()
+    let listed = parts(expression).into_iter().flatten().flat_map(texts);
+    expression["Value"].as_str().into_iter().chain(listed).collect()
+}
+
+/// What a set lists, or what a choice is between.
+fn parts(expression: &Value) -> Option<Vec<&Value>> {
+    let choice = &expression["if-then-else"];
+    match expression["Set"].as_array() {
+        Some(set) => Some(set.iter().collect()),
+        None => choice.is_object().then(|| vec![&choice["then"], &choice["else"]]),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use cedar_policy::Policy;
+
+    use super::super::expressions::json;
     use super::*;
 
-    fn outlooks(condition: &str) -> Vec<(String, Outlook)> {
+    fn outlooks(condition: &str) -> Vec<(With, Outlook)> {
         let rule = Policy::parse(None, format!("permit (principal, action, resource) when {{ {condition} }};")).unwrap();
-        Comparison::all(&rule).into_iter().map(|comparison| (comparison.with.clone(), comparison.outlook())).collect()
+        Comparison::all(&json(&rule)).into_iter().map(|comparison| (comparison.with.clone(), comparison.outlook())).collect()
     }
 
     #[test]
@@ -150,14 +257,72 @@ mod tests {
             "[\"annotation\", \"x\"].contains(context.origin)",
             "principal is Kms::User && (if context.origin == \"x\" then true else false)",
             "!(context.provider == \"a\" || [context.origin == \"x\"].contains(true))",
+            "[context.origin].containsAny([\"x\"])",
+            "[\"annotation\", \"x\"].containsAny([context.origin])",
+            "[\"annotation\", \"x\"].containsAll([context.origin])",
+            "[context.origin].containsAll([\"x\"])",
+            "[context.origin].contains(\"x\")",
+            "[context.origin, context.component].contains(\"x\")",
+            "[context.origin] == [\"x\"]",
+            "[[context.origin]].contains([\"x\"])",
+            "context.origin == (if principal is Kms::User then \"x\" else \"annotation\")",
+            "(if principal is Kms::User then context.origin else context.component) == \"x\"",
         ] {
-            assert!(outlooks(condition).contains(&("x".to_owned(), Outlook::Never)), "{condition}");
+            assert!(outlooks(condition).contains(&(With::Text("x".into()), Outlook::Never)), "{condition}");
             assert!(Comparison::could_be_in(condition), "{condition}");
         }
         assert!(!Comparison::could_be_in("permit (principal, action, resource == Kms::Key::\"local://x\");"));
-        for condition in ["context.provider == \"x\"", "context has origin", "resource.name == \"x\"", "context.origin == context.provider"]
-        {
+        for condition in [
+            "context.provider == \"x\"",
+            "context has origin",
+            "resource.name == \"x\"",
+            "context.origin == context.provider",
+            "[context.origin, context.provider].contains(\"x\")",
+            "(if principal is Kms::User then context.origin else context.provider) == \"x\"",
+            "context.provider like \"x*\"",
+        ] {
             assert_eq!(outlooks(condition), [], "{condition}");
+        }
+        let one_of_them = outlooks("[context.origin, resource.service].contains(\"aws\")");
+        assert_eq!(one_of_them, [(With::Text("aws".into()), Outlook::Possible)]);
+    }
+
+    #[test]
+    fn a_pattern_holds_if_one_of_the_values_matches_it() {
+        let of = |attribute: &str, pattern: &str| {
+            let found = outlooks(&format!("{attribute} like \"{pattern}\""));
+            assert_eq!((found.len(), found[0].0.to_string()), (1, format!("\"{pattern}\"")));
+            found[0].1
+        };
+        for pattern in ["*", "**", "annotation", "anno*", "*tion", "a*o*n", "*a*", "a*nnotation", "conf*", "*parameter*"] {
+            assert_eq!(of("context.origin", pattern), Outlook::Possible, "{pattern}");
+        }
+        for pattern in ["", "anot*", "anno", "Anno*", "*tion*tion", "annotation*n", "a**x", "\\*", "anno\\*", "image*"] {
+            assert_eq!(of("context.origin", pattern), Outlook::Never, "{pattern}");
+        }
+        for (pattern, outlook) in [
+            ("*kms", Outlook::Possible),
+            ("g*", Outlook::Possible),
+            ("my-*", Outlook::Elsewhere),
+            ("gcpkms*", Outlook::Elsewhere),
+            ("AWS*", Outlook::Never),
+            ("hashi_*", Outlook::Never),
+            ("*://*", Outlook::Never),
+        ] {
+            assert_eq!(of("resource.service", pattern), outlook, "{pattern}");
+        }
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        for (pattern, outlook) in [
+            ("ba7816bf*", Outlook::Possible),
+            ("*15ad*", Outlook::Possible),
+            (digest, Outlook::Possible),
+            (&format!("{digest}*"), Outlook::Possible),
+            (&format!("*{digest}0"), Outlook::Never),
+            (&digest[1..], Outlook::Never),
+            ("sha256:*", Outlook::Never),
+            ("BA7816BF*", Outlook::Never),
+        ] {
+            assert_eq!(of("context.component", pattern), outlook, "{pattern}");
         }
     }
 
