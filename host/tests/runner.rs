@@ -15,6 +15,7 @@ mod executable_memory;
 mod gcp;
 mod hosts;
 mod http_kms;
+mod inspect;
 mod jose;
 mod lending;
 mod other_components;

@@ -1,12 +1,15 @@
 //! Finds the wrapped keys in an image's manifests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ocicrypt_kms::Error;
+use ocicrypt_kms::error::printable;
 use ocicrypt_kms::protocol::bytes;
+use rustix::fs::OFlags;
 use serde::Deserialize;
 
 /// Annotations that hold wrapped keys start so; what follows names the scheme.
@@ -15,7 +18,13 @@ const PROVIDER: &str = "provider.";
 /// The most bytes of a manifest or index: registries refuse larger ones.
 const MAX_MANIFEST: u64 = 4 << 20;
 /// Indexes may hold indexes, but not without end.
-const MAX_DEPTH: u32 = 4;
+const MAX_DEPTH: usize = 4;
+/// The most manifests and indexes that are read.
+const MAX_MANIFESTS: usize = 1024;
+/// The most bytes of all of them.
+const MAX_BYTES: usize = 64 << 20;
+/// The most layers, and annotations with wrapped keys, that are listed. Each of these is looked at in a sandbox.
+const MAX_LISTED: usize = 4096;
 
 /// The wrapped keys of one layer.
 pub(super) struct Layer {
@@ -44,40 +53,100 @@ struct Descriptor {
 
 /// The layers of `image`: `oci:FOLDER[:TAG]`, a manifest file, or `-` for a manifest on standard input.
 pub(super) fn layers(image: &str) -> Result<Vec<Layer>, Error> {
+    let mut listing = Listing::new(image);
     match image.strip_prefix("oci:") {
-        Some(layout) => layout_layers(layout),
-        None if image == "-" => Ok(parse(&read(std::io::stdin(), image)?, image)?.layers.into_iter().map(layer).collect()),
-        None => Ok(parse(&read_file(Path::new(image))?, image)?.layers.into_iter().map(layer).collect()),
+        Some(layout) => listing.read_layout(layout)?,
+        None if image == "-" => listing.read_manifest(&read(std::io::stdin(), image)?)?,
+        None => listing.read_manifest(&read(File::open(image).map_err(|error| wrong(image, error.to_string()))?, image)?)?,
     }
+    Ok(listing.layers)
 }
 
-/// Follows a layout's index to its manifests.
-fn layout_layers(layout: &str) -> Result<Vec<Layer>, Error> {
-    let (folder, tag) = match layout.split_once(':') {
-        Some((folder, tag)) => (PathBuf::from(folder), Some(tag)),
-        None => (PathBuf::from(layout), None),
-    };
-    let index = folder.join("index.json");
-    let mut descriptors = parse(&read_file(&index)?, layout)?.manifests;
-    let name = |descriptor: &Descriptor| descriptor.annotations.get("org.opencontainers.image.ref.name").cloned();
-    descriptors.retain(|descriptor| tag.is_none() || name(descriptor).as_deref() == tag);
-    if descriptors.is_empty() {
-        return Err(wrong(layout, "the layout has no such image".into()));
-    }
-    follow(&folder, descriptors, MAX_DEPTH)
+/// What has been found of an image. It was made by anybody, and may list whatever it likes, itself too: so all of it is counted.
+struct Listing<'a> {
+    image: &'a str,
+    layers: Vec<Layer>,
+    /// Digests of manifests and indexes that were read: each is read once.
+    read: BTreeSet<String>,
+    bytes: usize,
+    listed: usize,
 }
 
-fn follow(folder: &Path, descriptors: Vec<Descriptor>, depth: u32) -> Result<Vec<Layer>, Error> {
-    let mut layers = Vec::new();
-    for descriptor in descriptors {
-        let blob = blob_path(folder, &descriptor.digest)?;
-        let manifest = parse(&read_file(&blob)?, &descriptor.digest)?;
-        layers.extend(manifest.layers.into_iter().map(layer));
-        if depth > 0 && !manifest.manifests.is_empty() {
-            layers.extend(follow(folder, manifest.manifests, depth - 1)?);
+impl<'a> Listing<'a> {
+    fn new(image: &'a str) -> Self {
+        Self { image, layers: Vec::new(), read: BTreeSet::new(), bytes: 0, listed: 0 }
+    }
+
+    /// Follows a layout's index to its manifests.
+    fn read_layout(&mut self, layout: &str) -> Result<(), Error> {
+        let (folder, tag) = match layout.split_once(':') {
+            Some((folder, tag)) => (Path::new(folder), Some(tag)),
+            None => (Path::new(layout), None),
+        };
+        let mut descriptors = self.parse(&read_blob(&folder.join("index.json"))?, layout)?.manifests;
+        let name = |descriptor: &Descriptor| descriptor.annotations.get("org.opencontainers.image.ref.name").cloned();
+        descriptors.retain(|descriptor| tag.is_none() || name(descriptor).as_deref() == tag);
+        if descriptors.is_empty() {
+            return Err(wrong(layout, "the layout has no such image".into()));
         }
+        // Not by recursion, so that what waits to be read is in one place: level by level.
+        let mut depth = 0;
+        while !descriptors.is_empty() {
+            let mut below = Vec::new();
+            for Descriptor { digest, .. } in descriptors {
+                below.extend(self.read_listed(folder, digest)?);
+            }
+            depth += 1;
+            if depth > MAX_DEPTH && !below.is_empty() {
+                return Err(self.too_much(&format!("indexes within each other deeper than {MAX_DEPTH} levels")));
+            }
+            descriptors = below;
+        }
+        Ok(())
     }
-    Ok(layers)
+
+    /// Reads a manifest or an index that an index lists, unless it was read before. Gives what it lists itself.
+    fn read_listed(&mut self, folder: &Path, digest: String) -> Result<Vec<Descriptor>, Error> {
+        if self.read.contains(&digest) {
+            return Ok(Vec::new());
+        }
+        if self.read.len() >= MAX_MANIFESTS {
+            return Err(self.too_much(&format!("more than {MAX_MANIFESTS} manifests and indexes")));
+        }
+        let manifest = self.parse(&read_blob(&blob_path(folder, &digest)?)?, &digest)?;
+        self.read.insert(digest);
+        self.list(manifest.layers)?;
+        Ok(manifest.manifests)
+    }
+
+    fn read_manifest(&mut self, text: &[u8]) -> Result<(), Error> {
+        let manifest = self.parse(text, self.image)?;
+        self.list(manifest.layers)
+    }
+
+    fn parse(&mut self, text: &[u8], place: &str) -> Result<Manifest, Error> {
+        self.bytes += text.len();
+        if self.bytes > MAX_BYTES {
+            return Err(self.too_much(&format!("manifests and indexes of more than {MAX_BYTES} bytes")));
+        }
+        serde_json::from_slice(text).map_err(|error| wrong(place, format!("it is no image manifest (line {})", error.line())))
+    }
+
+    fn list(&mut self, layers: Vec<Descriptor>) -> Result<(), Error> {
+        for descriptor in layers {
+            let annotations = wrapped_keys(&descriptor).map(|(_, value)| value.split(',').count()).sum::<usize>();
+            self.listed += 1 + annotations;
+            if self.listed > MAX_LISTED {
+                return Err(self.too_much(&format!("more than {MAX_LISTED} layers and annotations with wrapped keys")));
+            }
+            self.layers.push(layer(descriptor));
+        }
+        Ok(())
+    }
+
+    fn too_much(&self, what: &str) -> Error {
+        wrong(self.image, format!("it has {what}, more than is looked at"))
+    }
 }
 
 /// A digest names a file of the layout, and nothing outside of it.
@@ -91,20 +160,28 @@ fn blob_path(folder: &Path, digest: &str) -> Result<PathBuf, Error> {
 
 fn layer(descriptor: Descriptor) -> Layer {
     let decode = |value: &str| value.split(',').map(|element| bytes::decode(element).map(|bytes| bytes.to_vec())).collect();
-    let keys = |(name, value): (&String, &String)| {
+    let keys = wrapped_keys(&descriptor).map(|(scheme, value)| (scheme.to_owned(), decode(value))).collect();
+    Layer { keys, digest: descriptor.digest }
+}
+
+/// The annotations of a layer that hold wrapped keys, each by its scheme or provider.
+fn wrapped_keys(descriptor: &Descriptor) -> impl Iterator<Item = (&str, &str)> {
+    descriptor.annotations.iter().filter_map(|(name, value)| {
         let scheme = name.strip_prefix(KEYS)?;
-        Some((scheme.strip_prefix(PROVIDER).unwrap_or(scheme).to_owned(), decode(value)))
-    };
-    Layer { keys: descriptor.annotations.iter().filter_map(keys).collect(), digest: descriptor.digest }
+        Some((scheme.strip_prefix(PROVIDER).unwrap_or(scheme), value.as_str()))
+    })
 }
 
-fn parse(text: &[u8], place: &str) -> Result<Manifest, Error> {
-    serde_json::from_slice(text).map_err(|error| wrong(place, format!("it is no image manifest (line {})", error.line())))
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+/// Reads a file of a layout. Whoever made that may have put something else there, a pipe that nobody writes to, say.
+fn read_blob(path: &Path) -> Result<Vec<u8>, Error> {
     let place = path.display().to_string();
-    read(File::open(path).map_err(|error| wrong(&place, error.to_string()))?, &place)
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    let file = file.map_err(|error| wrong(&place, error.to_string()))?;
+    let data = file.metadata().map_err(|error| wrong(&place, error.to_string()))?;
+    if !data.is_file() {
+        return Err(wrong(&place, "it is no file".into()));
+    }
+    read(file, &place)
 }
 
 fn read(from: impl Read, place: &str) -> Result<Vec<u8>, Error> {
@@ -118,5 +195,5 @@ fn read(from: impl Read, place: &str) -> Result<Vec<u8>, Error> {
 
 fn wrong(place: &str, reason: String) -> Error {
     let hint = "name an image as oci:FOLDER[:TAG], or pipe a manifest in: skopeo inspect --raw docker://… | ocicrypt-kms inspect -";
-    Error::InvalidInput { reason: format!("{place}: {reason}"), hint: hint.into() }
+    Error::InvalidInput { reason: format!("{}: {reason}", printable(place, 256)), hint: hint.into() }
 }
