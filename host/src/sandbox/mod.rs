@@ -20,6 +20,7 @@ pub use built_in::BUILT_IN;
 #[cfg(feature = "compile")]
 pub use cache::CodeCache;
 pub use limits::Limits;
+use ocicrypt_kms_protocol::MAX_ANNOTATION;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, Store, UpdateDeadline};
 
@@ -149,6 +150,10 @@ impl Sandbox {
 
     /// Lists the packets of a decoded annotation. No key can be opened.
     pub(crate) async fn inspect(&self, annotation: &[u8], deadline: Instant) -> Result<Vec<PacketInfo>, Error> {
+        if annotation.len() > MAX_ANNOTATION {
+            let reason = format!("the annotation is longer than {MAX_ANNOTATION} bytes");
+            return Err(Error::InvalidInput { reason, hint: String::new() });
+        }
         let _ticking = self.ticking()?;
         let mut store = self.store(KmsCtx::default());
         let run = async {

@@ -41,6 +41,9 @@ mod propagation {
     use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
     const FIELDS: [&str; 2] = ["traceparent", "tracestate"];
+    /// The longest of them that is taken over, in bytes: a span keeps it until it was exported. A `traceparent` has 55; of a `tracestate`, W3C asks
+    /// to pass on at least 512.
+    const MAX_FIELD: usize = 512;
 
     struct Metadata([OnceCell<String>; 2]);
 
@@ -56,7 +59,8 @@ mod propagation {
     }
 
     pub(super) fn extract(metadata: impl Fn(&str) -> Option<String>) -> Context {
-        let fields = FIELDS.map(|field| metadata(field).map_or_else(OnceCell::new, OnceCell::from));
+        let taken = |field| metadata(field).filter(|value| value.len() <= MAX_FIELD);
+        let fields = FIELDS.map(|field| taken(field).map_or_else(OnceCell::new, OnceCell::from));
         match fields[0].get() {
             Some(_) => TraceContextPropagator::new().extract_with_context(&Context::new(), &Metadata(fields)),
             None => Context::new(),
@@ -66,5 +70,31 @@ mod propagation {
     pub(super) fn adopt(span: &tracing::Span, context: &Context) {
         // It fails where no subscriber keeps traces.
         let _ = span.set_parent(context.clone());
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use opentelemetry::trace::TraceContextExt as _;
+
+        use super::*;
+
+        #[test]
+        fn a_clients_trace_is_continued_but_not_at_whatever_length_it_has() {
+            let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+            let context = |parent: &str, state: &str| {
+                let metadata = |field: &str| Some(if field == "traceparent" { parent } else { state }.to_owned());
+                let context = extract(metadata);
+                let span = context.span().span_context().clone();
+                (span.is_valid(), span.trace_state().header().len())
+            };
+            let state = |length: usize| format!("a={}", "x".repeat(length - 2));
+            assert_eq!(context(parent, &state(200)), (true, 200));
+            for length in [MAX_FIELD + 1, 4 << 20] {
+                assert_eq!(context(parent, &state(length)), (true, 0), "{length}");
+            }
+            for parent in ["", "00", &format!("{parent}{}", "-x".repeat(1 << 20))] {
+                assert_eq!(context(parent, ""), (false, 0));
+            }
+        }
     }
 }
