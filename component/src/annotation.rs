@@ -95,7 +95,8 @@ pub fn parse(annotation: &[u8]) -> Result<Vec<Packet>, Error> {
         JsonError::Syntax { .. } => malformed("it is not JSON"),
         other => malformed(&other.to_string()),
     })?;
-    let Some(packets) = value.elements() else { return Ok(vec![Packet::parse(value)?]) };
+    let Some(elements) = value.elements() else { return Ok(vec![Packet::parse(value)?]) };
+    let packets: Vec<_> = elements.take(MAX_PACKETS + 1).collect();
     match packets.len() {
         0 => Err(malformed("it holds no packet")),
         1..=MAX_PACKETS => packets.into_iter().map(Packet::parse).collect(),

@@ -5,17 +5,36 @@
 
 use std::collections::BTreeSet;
 
-use ocicrypt_kms_protocol::json::{Object, string};
-use ocicrypt_kms_protocol::{Message, Operation, Parameter, Spelling};
+use ocicrypt_kms_protocol::json::{Object, Value, string};
+use ocicrypt_kms_protocol::{MAX_PACKETS, MAX_VALUES, Message, MessageError, Operation, Parameter, Spelling};
 use zeroize::Zeroizing;
 
+use crate::Error;
 use crate::digest::Digest;
-use crate::key_uri::{Addresses, KeyUri, Scheme, Service};
+use crate::error::printable;
+use crate::key_uri::{Addresses, KeyUri, KeyUriError, Scheme, Service};
 use crate::policy::Origin;
-use crate::{Error, error};
 
 /// The provider's name where neither the configuration nor the message tells it: the original's.
 pub const DEFAULT_NAME: &str = "kmscrypt";
+/// The longest name of a provider, in bytes. Policies remember it, and logs and records have it.
+pub const MAX_NAME: usize = 128;
+/// What ocicrypt's own schemes call their parameters, which stand beside those of providers: OpenPGP, JWE, PKCS #7, PKCS #11.
+const OF_OTHER_SCHEMES: [&str; 13] = [
+    "gpg-client",
+    "gpg-client-homedir",
+    "gpg-privatekeys",
+    "gpg-privatekeys-passwords",
+    "gpg-pubkeyringfile",
+    "gpg-recipients",
+    "pkcs11-config",
+    "pkcs11-pubkeys",
+    "pkcs11-yamls",
+    "privkeys",
+    "privkeys-passwords",
+    "pubkeys",
+    "x509s",
+];
 
 /// One message, as the host has read it.
 pub(crate) struct Exchange {
@@ -56,8 +75,8 @@ impl Exchange {
             Some(name) => message.parameter(name),
             None => find_parameter(&message, settings)?,
         };
+        let name = provider_name(parameter.provider())?.to_owned();
         let (named, origin) = named(&parameter, operation, settings)?;
-        let name = parameter.provider().to_owned();
         if operation == Operation::Wrap && named.is_empty() {
             return Err(no_recipients(&name));
         }
@@ -111,7 +130,8 @@ impl Exchange {
 
     /// Whether the annotation is JSON with a string that is looked for.
     fn annotation_has(&self, is_it: &mut impl FnMut(&str) -> bool) -> bool {
-        serde_json::from_slice(&self.annotation).is_ok_and(|json| holds(&json, is_it))
+        // The reader is the component's own, so that both find the same strings.
+        Value::parse(&self.annotation).is_ok_and(|annotation| annotation.has_string(is_it))
     }
 }
 
@@ -121,76 +141,122 @@ pub(crate) fn is_opts_data(bytes: &[u8]) -> bool {
     Object::parse(bytes).is_ok_and(symkey)
 }
 
-/// Whether a string somewhere in `json` is the one.
-fn holds(json: &serde_json::Value, is_it: &mut impl FnMut(&str) -> bool) -> bool {
-    match json {
-        serde_json::Value::String(text) => is_it(text),
-        serde_json::Value::Array(items) => items.iter().any(|item| holds(item, is_it)),
-        serde_json::Value::Object(members) => members.values().any(|value| holds(value, is_it)),
-        _ => false,
-    }
-}
-
 /// The keys for this exchange, and who named them.
 fn named(parameter: &Parameter<'_>, operation: Operation, settings: &Settings<'_>) -> Result<(Vec<KeyUri>, Origin), Error> {
     if let Some(key) = settings.key {
         return Ok((vec![key.clone()], Origin::Configuration));
     }
-    let values = parameter.values().map_err(malformed)?;
-    let parameters = values.map(|value| KeyUri::parse(value, settings.addresses)).collect::<Result<Vec<_>, _>>()?;
-    Ok(match operation {
-        _ if !parameters.is_empty() => (parameters, Origin::Parameter),
-        Operation::Wrap => (settings.default_recipients.to_vec(), Origin::Configuration),
-        Operation::Unwrap => (parameters, Origin::Annotation),
+    let mut named = Vec::new();
+    for value in parameter.values().map_err(|error| unreadable(parameter, &error))? {
+        let key = KeyUri::parse(&value, settings.addresses).map_err(|error| no_key_uri(parameter, &value, error, settings))?;
+        if !named.contains(&key) {
+            named.push(key);
+        }
+    }
+    match operation {
+        Operation::Wrap if named.len() > MAX_PACKETS => Err(too_many_recipients(parameter)),
+        _ if !named.is_empty() => Ok((named, Origin::Parameter)),
+        Operation::Wrap => Ok((settings.default_recipients.to_vec(), Origin::Configuration)),
+        Operation::Unwrap => Ok((named, Origin::Annotation)),
+    }
+}
+
+/// The name, if a provider can have it. It is kept and logged as it is.
+pub(crate) fn provider_name(name: &str) -> Result<&str, Error> {
+    if (1..=MAX_NAME).contains(&name.len()) && printable(name, MAX_NAME) == name {
+        return Ok(name);
+    }
+    Err(Error::InvalidInput {
+        reason: format!("a key provider can't be called `{}`", printable(name, 64)),
+        hint: format!("its name in ocicrypt.json has to be 1 to {MAX_NAME} bytes of printable text"),
     })
 }
 
-/// The one parameter whose values are key URIs; without one, the default.
+/// The provider that is called, by what is given for it: the only one with key URIs. If none has any, the one with the default name; else the
+/// only one with values, which then have to be key URIs: who misspelled one restricts the exchange to a key all the same.
 fn find_parameter<'m>(message: &'m Message<'_>, settings: &Settings<'m>) -> Result<Parameter<'m>, Error> {
     let is_ours = |parameter: &Parameter<'_>| parameter.holds(|value| is_ours(value, settings.addresses));
-    let (mut ours, others): (Vec<_>, Vec<_>) = message.parameters().partition(is_ours);
-    let default = || message.parameter(settings.default_name);
-    match ours.len() {
-        0 if message.has_parameter(settings.default_name) || settings.key.is_some() || message.operation() == Operation::Unwrap => {
-            Ok(default())
-        }
-        // A misspelled scheme must not pass for no parameter, and so for the default recipients.
-        0 => Ok(others.into_iter().find(|parameter| parameter.holds(|value| value.contains("://"))).unwrap_or_else(default)),
-        1 => Ok(ours.remove(0)),
-        _ => Err(several_providers(&ours)),
+    let (ours, others): (Vec<_>, Vec<_>) = message.parameters().partition(is_ours);
+    match ours.as_slice() {
+        [] => {}
+        [one] => return Ok(*one),
+        several => return Err(several_providers("key URIs for several providers", several)),
+    }
+    let default = message.parameter(settings.default_name);
+    if settings.key.is_some() || message.has_parameter(settings.default_name) {
+        return Ok(default);
+    }
+    let could_be_ours = |other: &Parameter<'_>| !OF_OTHER_SCHEMES.contains(&other.provider()) && other.says_something();
+    match others.into_iter().filter(could_be_ours).collect::<Vec<_>>().as_slice() {
+        [] => Ok(default),
+        [one] => Ok(*one),
+        several => Err(several_providers("values for several providers, and no key URI among them", several)),
     }
 }
 
 /// Whether a value is a key URI, or was meant to be one. Its start tells: what other schemes send (PEM texts, mail addresses, whole files)
 /// would be a malformed key URI, too.
 fn is_ours(value: &str, addresses: &Addresses) -> bool {
-    match value.split_once("://") {
-        Some((scheme, _)) => Scheme::of(scheme, addresses).is_some(),
-        None => value.starts_with("arn:") || KeyUri::parse(value, addresses).is_ok(),
+    match value.split_once(':') {
+        Some((scheme, _)) => scheme == "arn" || Scheme::of(scheme, addresses).is_some(),
+        None => KeyUri::parse(value, addresses).is_ok(),
     }
 }
 
-fn malformed(error: ocicrypt_kms_protocol::MessageError) -> Error {
+fn malformed(error: MessageError) -> Error {
     let hint = "this program is started by container tools, by way of ocicrypt.json; see `ocicrypt-kms --help`";
     Error::InvalidInput { reason: error.to_string(), hint: hint.to_owned() }
 }
 
-fn no_recipients(name: &str) -> Error {
+/// Values that can't be read at all.
+fn unreadable(parameter: &Parameter<'_>, error: &MessageError) -> Error {
     Error::InvalidInput {
-        reason: format!("no key to wrap with was named for the provider `{}`", error::printable(name, 64)),
-        hint: format!(
-            "name one with --encryption-key provider:{}:KEY_URI, or set `default-recipients` in the configuration",
-            error::printable(name, 64)
-        ),
+        reason: format!("{error} (of the provider `{}`)", printable(parameter.provider(), 64)),
+        hint: format!("name at most {MAX_VALUES} keys, each by its key URI"),
     }
 }
 
-fn several_providers(parameters: &[Parameter<'_>]) -> Error {
-    let names: Vec<_> = parameters.iter().map(Parameter::provider).collect();
-    Error::InvalidInput {
-        reason: format!("the message has key URIs for several providers: {}", error::printable(&names.join(", "), 256)),
-        hint: "say which one this is: --provider NAME, in the `args` of ocicrypt.json, or `provider` in the configuration".into(),
+/// A value that is no key URI. What doesn't even begin as one isn't shown: it may be a secret that was meant for another provider.
+fn no_key_uri(parameter: &Parameter<'_>, value: &str, error: KeyUriError, settings: &Settings<'_>) -> Error {
+    let name = printable(parameter.provider(), 64);
+    let said = |error: &KeyUriError| format!("the parameter of the provider `{name}`: {error}");
+    if is_ours(value, settings.addresses) {
+        return Error::InvalidInput { reason: said(&error), hint: error.hint() };
     }
+    let is_scheme = |scheme: &str| scheme.len() <= 32 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let error = match value.split_once("://") {
+        Some((scheme, _)) if is_scheme(scheme) => KeyUriError::Scheme(format!("`{scheme}`")),
+        _ => KeyUriError::NoScheme("it is not shown".to_owned()),
+    };
+    let others = match settings.name {
+        None if name != settings.default_name => format!("; if `{name}` is another provider than this one, {SAY_WHICH}"),
+        _ => String::new(),
+    };
+    Error::InvalidInput { reason: said(&error), hint: format!("{}{others}", error.hint()) }
+}
+
+fn too_many_recipients(parameter: &Parameter<'_>) -> Error {
+    Error::InvalidInput {
+        reason: format!("more than {MAX_PACKETS} keys to wrap with were named for the provider `{}`", printable(parameter.provider(), 64)),
+        hint: format!("name at most {MAX_PACKETS}"),
+    }
+}
+
+fn no_recipients(name: &str) -> Error {
+    let name = printable(name, 64);
+    Error::InvalidInput {
+        reason: format!("no key to wrap with was named for the provider `{name}`"),
+        hint: format!("name one with --encryption-key provider:{name}:KEY_URI, or set `default-recipients` in the configuration"),
+    }
+}
+
+/// What to do where a message has values of several providers.
+const SAY_WHICH: &str = "say which one this is: --provider NAME, in the `args` of ocicrypt.json, or `provider` in the configuration";
+
+fn several_providers(what: &str, parameters: &[Parameter<'_>]) -> Error {
+    let names: Vec<_> = parameters.iter().take(8).map(|parameter| printable(parameter.provider(), 64)).collect();
+    let more = if parameters.len() > names.len() { ", …" } else { "" };
+    Error::InvalidInput { reason: format!("the message has {what}: {}{more}", names.join(", ")), hint: SAY_WHICH.into() }
 }
 
 fn no_opts_data() -> Error {
@@ -203,6 +269,7 @@ fn no_opts_data() -> Error {
 #[cfg(test)]
 mod tests {
     use ocicrypt_kms_protocol::bytes;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -266,10 +333,12 @@ mod tests {
 
     #[test]
     fn a_malformed_key_uri_is_still_one_by_its_start() {
-        for value in ["gcpkms://", "local://a b", "local://u@k", "arn:aws", "https://", "aws-kms://%"] {
+        for value in
+            ["gcpkms://", "local://a b", "local://u@k", "arn:aws", "https://", "aws-kms://%", "local:a", "gcpkms:projects/p", "openbao:/k"]
+        {
             assert!(is_ours(value, &Addresses::default()), "{value}");
         }
-        for value in ["", "Enabled", "kbs:///a/b", "LOCAL://k", "keyid=local://k", "://", "-----BEGIN local://k"] {
+        for value in ["", "Enabled", "kbs:///a/b", "cc_kbc::null", "LOCAL://k", "keyid=local://k", "://", "-----BEGIN local://k"] {
             assert!(!is_ours(value, &Addresses::default()), "{value}");
         }
     }
@@ -284,9 +353,112 @@ mod tests {
 
     #[test]
     fn a_misspelled_key_uri_never_passes_for_the_default_recipients() {
-        for value in ["gcpkm://projects/p", "local://..", "gcpkms://projects/p"] {
+        for value in MISSPELLED {
             let error = read(&message("keywrap", &[("p", value)]), None, None, &["local://default"]).err().unwrap();
-            assert!(matches!(error, Error::KeyUri(_)), "{value}: {error}");
+            assert!(matches!(error, Error::InvalidInput { .. }), "{value}: {error}");
+        }
+    }
+
+    /// What somebody could write who means a key, and what other providers are given.
+    const MISSPELLED: [&str; 9] =
+        ["local:a", "local:/a", "locl://a", "LOCAL://a", "local://..", "gcpkms://projects/p", "gcpkm://projects/p", "team", "cc_kbc::null"];
+
+    #[test]
+    fn a_misspelled_key_uri_never_leaves_the_choice_to_the_annotation() {
+        for value in MISSPELLED {
+            // Without a name, with a name, with the default name, and beside what ocicrypt's own schemes are given.
+            let beside = [("privkeys", "-----BEGIN PRIVATE KEY-----"), ("team", value), ("x509s", "-----BEGIN CERTIFICATE-----")];
+            for (parameters, name) in [(&beside[..], None), (&beside[1..2], Some("team")), (&[(DEFAULT_NAME, value)], None)] {
+                let error = read(&message_of("keyunwrap", parameters, PACKETS), name, None, &[]).err().unwrap();
+                let line = error.line();
+                assert!(matches!(error, Error::InvalidInput { .. }), "{value}: {error}");
+                assert!(
+                    line.starts_with(&format!(
+                        "the parameter of the provider `{}`: ",
+                        name.unwrap_or(parameters.get(1).map_or(DEFAULT_NAME, |_| "team"))
+                    )),
+                    "{line}"
+                );
+                let unknown = name.is_none() && parameters.len() == 3 && !is_ours(value, &Addresses::default());
+                assert_eq!(line.contains("--provider NAME"), unknown, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_value_that_can_not_be_read_is_as_bad_as_all() {
+        for values in [r#""bG9jYWw6Ly9h","*""#, r#""*""#, r#""bG9jYWw6Ly9h",7"#, r#""bG9jYWw6Ly9h","/w==""#, r#""bG9jYWw6Ly9h","eA==""#] {
+            for (operation, params, config, payload) in
+                [("keywrap", "keywrapparams", "ec", "optsdata"), ("keyunwrap", "keyunwrapparams", "dc", "annotation")]
+            {
+                let payload = format!("\"{payload}\":\"{}\"", bytes::encode(br#"{"symkey":"a"}"#));
+                let text = format!(r#"{{"op":"{operation}","{params}":{{"{config}":{{"Parameters":{{"team":[{values}]}}}},{payload}}}}}"#);
+                let line = read(text.as_bytes(), None, None, &["local://default"]).err().unwrap().line();
+                assert!(line.contains("provider `team`"), "{operation} {values}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_given_for_other_providers_beside_this_one_is_none_of_our_business() {
+        let others = [("attestation-agent", "cc_kbc::null"), ("team", "local://a"), ("other", "team-key")];
+        assert_eq!(read(&message_of("keyunwrap", &others, PACKETS), None, None, &[]).unwrap().named, [uri("local://a")]);
+        let default = [("attestation-agent", "cc_kbc::null"), (DEFAULT_NAME, "Enabled")];
+        assert_eq!(read(&message_of("keyunwrap", &default, PACKETS), None, None, &[]).unwrap().origin, Origin::Annotation);
+        let named = read(&message_of("keyunwrap", &[others[0], others[2]], PACKETS), Some("team"), None, &[]).unwrap();
+        assert_eq!((named.name.as_str(), named.origin), ("team", Origin::Annotation));
+        for given in [&[others[0], others[2]][..], &[others[0], others[2], ("third", "x")]] {
+            let line = read(&message_of("keyunwrap", given, PACKETS), None, None, &[]).err().unwrap().line();
+            assert!(
+                line.contains("for several providers") && line.contains("attestation-agent, other") && line.contains("--provider NAME"),
+                "{line}"
+            );
+        }
+        // What replaces the parameter anyway restricts more.
+        let key = read(&message_of("keyunwrap", &[("team", "local:a")], PACKETS), None, Some("local://k"), &[]).unwrap();
+        assert_eq!(key.named, [uri("local://k")]);
+    }
+
+    #[test]
+    fn what_does_not_begin_as_a_key_uri_is_not_shown() {
+        for secret in
+            ["-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n", "c2VjcmV0", "foo://x%2Fc2VjcmV0?token=c2VjcmV0", "c2VjcmV0://", "x:c2VjcmV0"]
+        {
+            for name in [None, Some("other")] {
+                let line = read(&message_of("keyunwrap", &[("other", secret)], PACKETS), name, None, &[]).err().unwrap().line();
+                assert!(line.contains("provider `other`") && (!line.contains("c2VjcmV0") || secret.starts_with("c2VjcmV0:")), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_providers_name_is_short_and_printable() {
+        let long = "n".repeat(MAX_NAME);
+        for name in ["kmscrypt", "my provider", "p", "größer", &long] {
+            assert_eq!(read(&message("keywrap", &[(name, "local://x")]), None, None, &[]).unwrap().name, name);
+        }
+        let huge = "n".repeat(1 << 20);
+        for name in ["", " p", "a\u{202e}b", "a\u{ad}b", "a\u{e0041}b", &format!("{long}n"), &huge] {
+            for (operation, configured) in [("keywrap", None), ("keyunwrap", None), ("keyunwrap", Some(name))] {
+                let error = read(&message(operation, &[(name, "local://x")]), configured, None, &[]).err().unwrap();
+                assert!(error.to_string().len() < 256 && error.line().contains("1 to 128 bytes of printable text"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn recipients_are_bounded_and_each_counts_once() {
+        let wrap = |keys: &[String]| {
+            let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+            read(&ocicrypt_kms_protocol::compose(Operation::Wrap, "p", &keys, br#"{"symkey":"a"}"#), None, None, &[])
+        };
+        let keys = |number: usize| (0..number).map(|number| format!("local://{number}")).collect::<Vec<_>>();
+        assert_eq!(wrap(&[keys(MAX_PACKETS), keys(MAX_PACKETS)].concat()).unwrap().named.len(), MAX_PACKETS);
+        let line = wrap(&keys(MAX_PACKETS + 1)).err().unwrap().line();
+        assert!(line.contains("more than 16 keys") && line.contains("provider `p`"), "{line}");
+        for number in [MAX_VALUES + 1, 100_000] {
+            let line = wrap(&keys(number)).err().unwrap().line();
+            assert!(line.contains("more than 64 values (of the provider `p`)"), "{line}");
         }
     }
 
@@ -358,7 +530,7 @@ mod tests {
 
     #[test]
     fn an_unwrap_without_parameters_leaves_the_choice_to_the_annotation() {
-        let unwrap = message_of("keyunwrap", &[("attestation", "kbs:///x")], PACKETS);
+        let unwrap = message_of("keyunwrap", &[("attestation", "Enabled"), ("privkeys", "-----BEGIN PRIVATE KEY-----")], PACKETS);
         let exchange = read(&unwrap, None, None, &["local://default"]).unwrap();
         assert_eq!((exchange.name.as_str(), exchange.origin), (DEFAULT_NAME, Origin::Annotation));
         assert_eq!(origin(&exchange, "local://k2?context_a=1"), Some(Origin::Annotation));
@@ -375,5 +547,72 @@ mod tests {
         let exchange = read(&message_of("keyunwrap", &[], bare), None, None, &[]).unwrap();
         let canonical = "awskms:///arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
         assert_eq!(origin(&exchange, canonical), Some(Origin::Annotation), "another spelling of the same key");
+    }
+
+    /// An unwrap of this annotation, which names no key.
+    fn unwrap_of(annotation: &[u8]) -> Exchange {
+        read(&ocicrypt_kms_protocol::compose(Operation::Unwrap, DEFAULT_NAME, &[], annotation), None, None, &[]).unwrap()
+    }
+
+    /// Host and component find the same keys in it: those of the packets that the component reads, and none where it reads no JSON.
+    fn agrees(annotation: &[u8]) -> Result<(), String> {
+        use ocicrypt_kms_component::annotation::parse;
+        use ocicrypt_kms_component::keys::Error as Refusal;
+        let exchange = unwrap_of(annotation);
+        match parse(annotation) {
+            Ok(packets) => {
+                packets.iter().filter_map(|packet| KeyUri::parse(&packet.key_url, &Addresses::default()).ok()).try_for_each(|key| {
+                    exchange.origin_of(&key, &Addresses::default()).map(drop).ok_or_else(|| format!("only the component finds {key}"))
+                })
+            }
+            Err(Refusal::InvalidInput(reason)) if ["not JSON", "twice", "members", "levels"].iter().any(|why| reason.contains(why)) => {
+                let found = exchange.annotation_has(&mut |_| true);
+                if found { Err(format!("only the host finds strings: {reason}")) } else { Ok(()) }
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    #[test]
+    fn host_and_component_read_an_annotation_alike() {
+        let packet = |more: &str| format!(r#"{{"key_url":"local://k",{more}"wrapped_key":"YQ==","wrap_type":"JWE"}}"#);
+        let nested = |depth: usize| format!(r#""x":{}{},"#, "[".repeat(depth), "]".repeat(depth));
+        let members = |number: usize| (0..number).map(|number| format!("\"{number}\":0,")).collect::<String>();
+        for (read, more) in [
+            (true, String::new()),
+            (true, r#""x":1e999,"y":-0.0e-999,"#.into()),
+            (true, format!(r#""x":{},"#, "9".repeat(400))),
+            (true, r#""x":"\ud800","y":"\udc00\ud800","#.into()),
+            (true, nested(60)),
+            (false, nested(100)),
+            (false, nested(1000)),
+            (false, members(300)),
+            (false, r#""key_url":"local://k","#.into()),
+            (false, r#""x":{"y":1,"y":2},"#.into()),
+            (false, r#""key_\u0075rl":"local://k","#.into()),
+            (false, "\"x\":\"\n\",".into()),
+        ] {
+            for annotation in [packet(&more), format!("[{},{}]", packet(""), packet(&more))] {
+                agrees(annotation.as_bytes()).unwrap_or_else(|reason| panic!("{reason}: {more:.100}"));
+                assert_eq!(origin(&unwrap_of(annotation.as_bytes()), "local://k").is_some(), read, "{more:.100}");
+            }
+        }
+        for (before, behind) in [("\u{feff}", ""), ("", "{}"), ("", "\0"), ("\u{a0}", "")] {
+            let annotation = format!("{before}{}{behind}", packet(""));
+            agrees(annotation.as_bytes()).unwrap();
+            assert_eq!(origin(&unwrap_of(annotation.as_bytes()), "local://k"), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn host_and_component_read_every_annotation_alike(
+            text in r#"\[?\{"key_url":"local://[ab]"(,"(wrapped_key|wrap_type|key_url|x)":("YQ=="|"JWE"|"\\ud[89a]00"|1e9{1,4}|null|\[\[1\],\{"a":0,"[ab]":"local://b"\}\])){1,4}\}[\]\ufeff ]{0,2}"#,
+            changes in prop::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3),
+        ) {
+            let mut annotation = text.into_bytes();
+            changes.iter().for_each(|(at, byte)| *at.get_mut(&mut annotation) = *byte);
+            prop_assert_eq!(agrees(&annotation), Ok(()));
+        }
     }
 }

@@ -210,6 +210,106 @@ fn a_key_that_only_the_image_names_needs_the_keys_list() {
 }
 
 #[test]
+fn a_misspelled_key_uri_never_leaves_the_choice_to_the_image() {
+    let home = Home::new(&["team", "other"]);
+    let annotation = annotation_of(&home.exchange(&[], &wrap_for(&["local://team"])));
+    let defaults = home.0.write("defaults.toml", "default-recipients = ['local://other']\n").display().to_string();
+    for value in ["local:other", "locl://other", "LOCAL://other", "other", "local://..", "cc_kbc::null"] {
+        let given = [value];
+        let parameters = [("team", &given[..]), ("privkeys", &["-----BEGIN PRIVATE KEY-----"]), ("x509s", &[])];
+        for (arguments, parameters) in [(&[][..], &parameters[..]), (&[], &parameters[..1]), (&["--provider", "team"], &parameters[..])] {
+            let (code, line) = home.refused(arguments, &keyunwrap(parameters, &annotation));
+            assert!(code == 2 && line.starts_with("the parameter of the provider `team`: "), "{value}: {code} {line}");
+            assert!(line.contains("; start with one of ") || line.contains("path segment"), "{line}");
+            let says_which = line.contains("is another provider than this one, say which one this is: --provider NAME");
+            assert_eq!(says_which, arguments.is_empty() && !value.starts_with("local:"), "{line}");
+        }
+        let (code, line) = home.refused(&["--config", &defaults], &keywrap(&parameters, OPTS_DATA));
+        assert!(code == 2 && line.starts_with("the parameter of the provider `team`: "), "{value}: {code} {line}");
+    }
+}
+
+#[test]
+fn what_other_providers_are_given_beside_this_one_is_not_looked_at() {
+    let home = Home::new(&["team"]);
+    let annotation = annotation_of(&home.exchange(&[], &wrap_for(&["local://team"])));
+    let agent = ("attestation-agent", &["cc_kbc::null"][..]);
+    let named = |value| [agent, ("team", value), ("privkeys", &["-----BEGIN PRIVATE KEY-----"][..])];
+    for (arguments, parameters) in [
+        (&[][..], &named(&["local://team"])[..]),
+        (&["--provider", "team"], &named(&["local://team"])),
+        (&["--provider", "team"], &named(&["Enabled"])),
+        (&["--provider", "team"], &[agent]),
+        (&[], &[agent, ("kmscrypt", &["Enabled"])]),
+        (&[], &[("privkeys", &["-----BEGIN PRIVATE KEY-----"]), ("privkeys-passwords", &["secret"]), ("team", &["Enabled"])]),
+    ] {
+        assert_eq!(opts_data_of(&home.exchange(arguments, &keyunwrap(parameters, &annotation))), OPTS_DATA, "{parameters:?}");
+    }
+    let (code, line) = home.refused(&[], &keyunwrap(&[agent, ("team", &["team"])], &annotation));
+    assert!(code == 2 && line.contains("values for several providers, and no key URI among them: attestation-agent, team; "), "{line}");
+    let (code, line) = home.refused(&[], &keyunwrap(&[agent], &annotation));
+    assert!(code == 2 && line.contains("provider `attestation-agent`") && !line.contains("cc_kbc"), "{line}");
+}
+
+#[test]
+fn texts_of_a_message_are_bounded_before_they_are_kept_or_logged() {
+    let home = Home::new(&["team"]);
+    let annotation = annotation_of(&home.exchange(&[], &wrap_for(&["local://team"])));
+    let (name, longest) = ("n".repeat(1 << 20), "n".repeat(128));
+    let many = vec!["local://team"; 100_000];
+    let long = format!("local://{}", "x".repeat(1 << 20));
+    let config = home.0.write("audit.toml", "[audit]\nfile = 'audit.jsonl'\n").display().to_string();
+    let log = home.path().join("debug.log").display().to_string();
+    let arguments = ["--config", &config, "--debugLog", &log];
+    let message = |wraps: bool, parameters: &[(&str, &[&str])]| match wraps {
+        true => keywrap(parameters, OPTS_DATA),
+        false => keyunwrap(parameters, &annotation),
+    };
+    for wraps in [true, false] {
+        for (parameters, says) in [
+            ([(name.as_str(), &["local://team"][..])], "1 to 128 bytes of printable text"),
+            ([("a\u{202e}b", &["local://team"])], "1 to 128 bytes of printable text"),
+            ([("kmscrypt", &many)], "more than 64 values (of the provider `kmscrypt`)"),
+            ([("kmscrypt", &[&long])], "takes more than 16384 bytes (of the provider `kmscrypt`)"),
+        ] {
+            let (code, line) = home.refused(&arguments, &message(wraps, &parameters));
+            assert!(code == 2 && line.contains(says) && line.len() < 512, "{says}: {code} {line:.600}");
+        }
+        home.exchange(&arguments, &message(wraps, &[(&longest, &["local://team"])]));
+    }
+    for file in ["debug.log", "audit.jsonl"] {
+        let text = std::fs::read_to_string(home.path().join(file)).unwrap();
+        assert!(text.lines().all(|line| line.len() < 4096) && text.contains(&longest), "{file}: {} bytes", text.len());
+    }
+    let long_name = &name[..10_000];
+    for (arguments, config) in
+        [(&["--provider", long_name][..], ""), (&[], &*format!("provider = '{long_name}'")), (&["--provider", ""], "")]
+    {
+        let file = home.0.write("config.toml", config).display().to_string();
+        let (code, line) = home.refused(&[&["--config", &file], arguments].concat(), &wrap_for(&["local://team"]));
+        assert!(code == 2 && line.starts_with("provider: a key provider can't be called "), "{line:.600}");
+    }
+    let recipients: Vec<_> = (0..17).map(|number| format!("'local://{number}'")).collect();
+    let file = home.0.write("config.toml", format!("default-recipients = [{}]", recipients.join(","))).display().to_string();
+    let (code, line) = home.refused(&["--config", &file], &wrap_for(&["local://team"]));
+    assert!(code == 2 && line.starts_with("default-recipients: they are more than 16 different keys"), "{line}");
+}
+
+#[test]
+fn a_user_configuration_that_can_not_be_looked_at_does_not_give_way() {
+    let mut home = Home::new(&["team"]);
+    // As for whoever may not search the folder, but so for root, too.
+    std::os::unix::fs::symlink("loop", home.path().join("loop")).unwrap();
+    home.0.set("XDG_CONFIG_HOME", home.path().join("loop"));
+    let (code, line) = home.refused(&[], &wrap_for(&["local://team"]));
+    assert!(code == 2 && line.contains("config.toml: whether there is a configuration can't be told: "), "{line}");
+    let text = String::from_utf8(home.run(&["doctor"], b"").stdout).unwrap();
+    assert!(text.contains("PROBLEM configuration: ") && text.contains("whether there is a configuration can't be told"), "{text}");
+    home.0.set("XDG_CONFIG_HOME", home.path().join("nothing/there"));
+    home.exchange(&[], &wrap_for(&["local://team"]));
+}
+
+#[test]
 fn the_user_configuration_file_is_found_and_its_mistakes_are_named() {
     let home = Home::new(&["team"]);
     let folder = home.path().join(".config/ocicrypt-kms");

@@ -64,6 +64,18 @@ pub struct Value<'a> {
     object: Option<Object<'a>>,
 }
 
+/// The elements of an array.
+#[derive(Debug)]
+pub struct Elements<'a>(Scanner<'a>);
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Value<'a>> {
+        self.0.element()
+    }
+}
+
 impl<'a> Object<'a> {
     /// Reads an object.
     ///
@@ -121,10 +133,22 @@ impl<'a> Value<'a> {
         self.text
     }
 
-    /// The elements of a value that is an array, or `None` if it is something else.
+    /// The elements of a value that is an array, or `None` if it is something else. Each is read when it is asked for, so that nobody has to
+    /// keep more of them than wanted.
     #[must_use]
-    pub fn elements(&self) -> Option<Vec<Value<'a>>> {
-        self.text.starts_with('[').then(|| Scanner::new(self.text).elements().ok())?
+    pub fn elements(&self) -> Option<Elements<'a>> {
+        self.text.starts_with('[').then(|| Elements(Scanner::new(self.text)))
+    }
+
+    /// Whether one of its strings is the one that is looked for: itself, or one that stands in it, at any depth. Names of members don't count.
+    pub fn has_string(&self, is_it: &mut impl FnMut(&str) -> bool) -> bool {
+        if let Some(object) = &self.object {
+            return object.members().any(|(_, value)| value.has_string(is_it));
+        }
+        match self.elements() {
+            Some(mut elements) => elements.any(|element| element.has_string(is_it)),
+            None => string(self).is_some_and(|text| is_it(&text)),
+        }
     }
 
     /// The members of a value that is an object.
@@ -156,6 +180,36 @@ mod tests {
         assert_eq!(string(object.get("c").unwrap()).unwrap(), "xA");
         assert_eq!(object.get("d").unwrap().text(), r#"{ "e":1 }"#);
         assert_eq!(object.object("d").unwrap().get("e").unwrap().text(), "1");
+    }
+
+    #[test]
+    fn an_arrays_elements_are_those_that_stand_in_it() {
+        let elements = |text: &str| {
+            let value = Value::parse(text.as_bytes()).unwrap();
+            value.elements().map(|elements| elements.map(|element| element.text().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(elements(" [ 1,[2,3] , {\"a\":[4]},\"]\" ] ").unwrap(), ["1", "[2,3]", "{\"a\":[4]}", "\"]\""]);
+        for empty in ["[]", "[ \n]"] {
+            assert_eq!(elements(empty).unwrap(), [""; 0], "{empty:?}");
+        }
+        for other in ["{}", "\"[]\"", "null", "7"] {
+            assert_eq!(elements(other), None, "{other}");
+        }
+        let value = Value::parse(b"[1]").unwrap();
+        let mut elements = value.elements().unwrap();
+        assert!(elements.next().is_some() && elements.next().is_none() && elements.next().is_none());
+    }
+
+    #[test]
+    fn every_string_is_seen_once_and_no_name_of_a_member() {
+        let value = Value::parse(br#"["a",{"b":"\u0063","d":[["e"],{"f":null,"g":{"h":"i"}}]},7,"\ud800"]"#).unwrap();
+        let mut seen = Vec::new();
+        assert!(!value.has_string(&mut |text| {
+            seen.push(text.to_owned());
+            false
+        }));
+        assert_eq!(seen, ["a", "c", "e", "i"]);
+        assert!(value.has_string(&mut |text| text == "i") && !value.has_string(&mut |text| text == "h"));
     }
 
     #[test]
@@ -222,6 +276,14 @@ mod tests {
         #[test]
         fn every_text_reads_as_serde_reads_it(text in r#"[\[\]{}",:0-9eE.+\-\\u ntfalse\x00-\x20ä]{0,24}"#, any: Vec<u8>) {
             prop_assert!(agrees(text.as_bytes()) && agrees(&any));
+        }
+
+        #[test]
+        fn an_array_has_the_elements_that_were_written(elements in prop::collection::vec(r#"[1-9][0-9]{0,2}|"[a-z,\]]{0,4}"|\[[0-9],"[a-z]"\]|\{"a":[0-9]\}"#, 0..6)) {
+            let text = format!("[{}]", elements.join(" ,\t"));
+            let value = Value::parse(text.as_bytes()).unwrap();
+            let read: Vec<_> = value.elements().unwrap().map(|element| element.text().to_owned()).collect();
+            prop_assert_eq!(read, elements);
         }
 
         #[test]

@@ -22,6 +22,10 @@ pub use message::{Message, MessageError, Operation, Parameter, compose};
 
 /// The longest message that is read, in bytes.
 pub const MAX_MESSAGE: usize = 4 << 20;
+/// The most values of one provider's parameter that are read.
+pub const MAX_VALUES: usize = 64;
+/// The longest of these values as the client spells it, in bytes: a key URI has at most 2048, and takes four as an array of numbers.
+pub const MAX_VALUE: usize = 16 << 10;
 /// The longest decoded annotation that is read or written, in bytes.
 pub const MAX_ANNOTATION: usize = 64 << 10;
 /// The most packets in one annotation, and so the most recipients of one wrap.

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use crate::json::{JsonError, Object, Value, quote, string};
-use crate::{MAX_ANNOTATION, MAX_MESSAGE, Spelling, bytes};
+use crate::{MAX_ANNOTATION, MAX_MESSAGE, MAX_VALUE, MAX_VALUES, Spelling, bytes};
 
 /// What a message asks for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -63,6 +63,12 @@ pub enum MessageError {
     /// The values of a provider's parameter aren't an array of byte fields that hold text.
     #[error("the message's parameter for a key provider is not an array of base64 texts")]
     BadParameter,
+    /// A provider's parameter has more than [`MAX_VALUES`] values.
+    #[error("the message's parameter for the key provider has more than {MAX_VALUES} values")]
+    TooManyValues,
+    /// A value of a provider's parameter is longer than [`MAX_VALUE`].
+    #[error("the message's parameter for the key provider has a value that takes more than {MAX_VALUE} bytes")]
+    ValueTooLong,
     /// The annotation is longer than [`MAX_ANNOTATION`].
     #[error("the annotation is longer than {MAX_ANNOTATION} bytes")]
     AnnotationTooLong,
@@ -80,10 +86,10 @@ pub struct Message<'a> {
 }
 
 /// What a client gave for one provider.
+#[derive(Clone, Copy)]
 pub struct Parameter<'a> {
     provider: &'a str,
-    /// `None` if they aren't an array of byte fields that hold text.
-    given: Option<Vec<Given<'a>>>,
+    value: Option<&'a Value<'a>>,
 }
 
 /// One value of a parameter: what it says, and how the client spelled it.
@@ -92,7 +98,17 @@ struct Given<'a> {
     spelled: &'a str,
 }
 
-impl Given<'_> {
+impl<'a> Given<'a> {
+    fn read(value: &Value<'a>) -> Result<Self, MessageError> {
+        let spelled = value.text();
+        if spelled.len() > MAX_VALUE {
+            return Err(MessageError::ValueTooLong);
+        }
+        let bytes = bytes::read(value).ok_or(MessageError::BadParameter)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| MessageError::BadParameter)?.to_owned();
+        Ok(Self { text: Zeroizing::new(text), spelled })
+    }
+
     /// Empty values and `Enabled` mean that none was given.
     fn says_something(&self) -> bool {
         !self.text.is_empty() && *self.text != ENABLED
@@ -106,22 +122,43 @@ impl<'a> Parameter<'a> {
         self.provider
     }
 
-    /// Whether one of the values is one that `accept` takes: for finding out which provider is being called.
+    /// Whether one of the values is one that `accept` takes: for finding out which provider is being called. Values that can't be read, or are
+    /// too long to be read, are none.
     pub fn holds(&self, accept: impl Fn(&str) -> bool) -> bool {
-        self.given.iter().flatten().any(|value| accept(&value.text))
+        self.elements().into_iter().flatten().any(|value| Given::read(&value).is_ok_and(|given| accept(&given.text)))
     }
 
-    /// The values. Empty ones and `Enabled` (a parameter given without a value) are left out.
+    /// Whether anything was given, readable or not, besides empty values and `Enabled` (a parameter given without a value).
+    #[must_use]
+    pub fn says_something(&self) -> bool {
+        let says_something = |value| Given::read(&value).map_or(true, |given| given.says_something());
+        self.elements().map_or(true, |mut values| values.any(says_something))
+    }
+
+    /// The values. Empty ones and `Enabled` are left out.
     ///
     /// # Errors
-    /// If they aren't an array of byte fields that hold text.
-    pub fn values(&self) -> Result<impl Iterator<Item = &str>, MessageError> {
-        Ok(self.given()?.map(|value| value.text.as_str()))
+    /// If they aren't an array of byte fields that hold text, or if they are too many or too long.
+    pub fn values(&self) -> Result<Vec<Zeroizing<String>>, MessageError> {
+        Ok(self.given()?.into_iter().map(|value| value.text).collect())
     }
 
-    fn given(&self) -> Result<impl Iterator<Item = &Given<'a>>, MessageError> {
-        let given = self.given.as_ref().ok_or(MessageError::BadParameter)?;
-        Ok(given.iter().filter(|value| value.says_something()))
+    fn given(&self) -> Result<Vec<Given<'a>>, MessageError> {
+        let mut given = Vec::new();
+        for (index, value) in self.elements()?.enumerate() {
+            if index >= MAX_VALUES {
+                return Err(MessageError::TooManyValues);
+            }
+            given.push(Given::read(&value)?);
+        }
+        given.retain(Given::says_something);
+        Ok(given)
+    }
+
+    /// What stands in its array, one after the other: how many there are is bounded by the message alone.
+    fn elements(&self) -> Result<impl Iterator<Item = Value<'a>> + use<'a>, MessageError> {
+        let elements = self.value.map(|value| value.elements().ok_or(MessageError::BadParameter)).transpose()?;
+        Ok(elements.into_iter().flatten())
     }
 }
 
@@ -163,7 +200,7 @@ impl<'a> Message<'a> {
     /// What was given for one provider; nothing, if there is no parameter for it.
     #[must_use]
     pub fn parameter<'m>(&'m self, provider: &'m str) -> Parameter<'m> {
-        Parameter { provider, given: self.parameters.get(provider).map_or(Some(Vec::new()), texts) }
+        Parameter { provider, value: self.parameters.get(provider) }
     }
 
     /// Whether there is a parameter for the provider, with or without a value.
@@ -177,7 +214,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// As [`Parameter::values`].
     pub fn values(&self, provider: &str) -> Result<Vec<String>, MessageError> {
-        Ok(self.parameter(provider).values()?.map(str::to_owned).collect())
+        Ok(self.parameter(provider).values()?.iter().map(|value| value.as_str().to_owned()).collect())
     }
 
     /// How the client reads bytes. One that spells opts data as base64 is Go's ocicrypt, which reads base64 in less time than numbers;
@@ -222,7 +259,7 @@ impl<'a> Message<'a> {
         let given = parameter.given()?;
         let values = match replacement {
             Some(value) => spelled(value),
-            None => given.map(|value| value.spelled).collect::<Vec<_>>().join(","),
+            None => given.iter().map(|value| value.spelled).collect::<Vec<_>>().join(","),
         };
         Ok(write(self.operation, parameter.provider, &values, self.payload.text().as_bytes()))
     }
@@ -284,15 +321,6 @@ fn names(operation: Operation) -> (&'static str, &'static str, &'static str) {
         Operation::Wrap => ("keywrapparams", "ec", "optsdata"),
         Operation::Unwrap => ("keyunwrapparams", "dc", "annotation"),
     }
-}
-
-/// A parameter's values; `None` unless all are byte fields that hold text.
-fn texts<'a>(parameter: &Value<'a>) -> Option<Vec<Given<'a>>> {
-    let text = |value: Value<'a>| {
-        let text = std::str::from_utf8(&bytes::read(&value)?).ok()?.to_owned();
-        Some(Given { text: Zeroizing::new(text), spelled: value.text() })
-    };
-    parameter.elements()?.into_iter().map(text).collect()
 }
 
 #[cfg(test)]
@@ -389,7 +417,7 @@ mod tests {
         for provider in ["p", "q", "missing"] {
             assert!(message.values(provider).unwrap().is_empty(), "{provider}");
         }
-        assert!(message.parameters().all(|parameter| parameter.values().unwrap().next().is_none()));
+        assert!(message.parameters().all(|parameter| parameter.values().unwrap().is_empty() && !parameter.says_something()));
     }
 
     #[test]
@@ -414,6 +442,41 @@ mod tests {
         let twice = r#"{"op":"keywrap","keywrapparams":{"ec":{"Parameters":{"p":[],"p":[]}},"optsdata":""}}"#;
         assert_eq!(refused(twice), r#"the message is malformed: a JSON object has the member "p" twice"#);
         assert_eq!(Message::parse(&vec![b' '; MAX_MESSAGE + 1]).unwrap_err(), MessageError::TooLong);
+    }
+
+    /// A message with these values, as they are spelled.
+    fn with_values(values: &str) -> Vec<u8> {
+        format!(r#"{{"op":"keyunwrap","keyunwrapparams":{{"dc":{{"Parameters":{{"p":{values}}}}},"annotation":"e30="}}}}"#).into_bytes()
+    }
+
+    #[test]
+    fn values_are_bounded_in_number_and_length_before_any_is_kept() {
+        let read = |values: &str| Message::parse(&with_values(values)).unwrap().values("p").map(|values| values.len());
+        let many = |number: usize| format!("[{}]", vec![r#""YQ==""#; number].join(","));
+        assert_eq!(read(&many(MAX_VALUES)), Ok(MAX_VALUES));
+        for number in [MAX_VALUES + 1, 220_000] {
+            assert_eq!(read(&many(number)), Err(MessageError::TooManyValues), "{number}");
+        }
+        let long = |length: usize| format!(r#"["{}"]"#, "YWFh".repeat(length / 4));
+        assert_eq!(read(&long(MAX_VALUE - 4)), Ok(1));
+        for spelled in [long(MAX_VALUE), format!("[[97{}]]", " ".repeat(MAX_VALUE))] {
+            assert_eq!(read(&spelled), Err(MessageError::ValueTooLong));
+        }
+        let uri = vec!["255"; 2048].join(", ");
+        assert!(uri.len() + 2 <= MAX_VALUE, "a key URI is read in every spelling");
+    }
+
+    #[test]
+    fn values_that_can_not_be_read_say_something() {
+        let says_something = |values: &str| Message::parse(&with_values(values)).unwrap().parameter("p").says_something();
+        let long = format!(r#"["{}"]"#, "YWFh".repeat(MAX_VALUE));
+        let last = format!(r#"[{}"YQ=="]"#, "\"\",".repeat(MAX_VALUES));
+        for values in [r#"["YQ=="]"#, r#"["","YQ=="]"#, r#"["*"]"#, r#"["/w=="]"#, "[7]", "7", "{}", r#""YQ==""#, &long, &last] {
+            assert!(says_something(values), "{values}");
+        }
+        for values in ["null", "[]", r#"[""]"#, "[[]]", r#"["RW5hYmxlZA==","RW5hYmxlZA=="]"#] {
+            assert!(!says_something(values), "{values}");
+        }
     }
 
     #[test]

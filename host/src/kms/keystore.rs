@@ -222,7 +222,8 @@ fn parse_set(text: &[u8]) -> Result<Vec<Jwk>, String> {
 fn keys_of(text: &[u8]) -> Result<Vec<Value<'_>>, String> {
     let set = Object::parse(text).map_err(|error| format!("it is {error}"))?;
     let keys = set.get("keys").ok_or("it is not a JWK set: it has no member `keys`")?;
-    keys.elements().ok_or_else(|| "it is not a JWK set: `keys` is not an array".to_owned())
+    let keys = keys.elements().ok_or("it is not a JWK set: `keys` is not an array")?;
+    Ok(keys.take(MAX_VERSIONS + 1).collect())
 }
 
 fn write_set(key: &[u8], older: &[u8]) -> Zeroizing<Vec<u8>> {

@@ -1,8 +1,11 @@
 //! How a provider is put together.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use ocicrypt_kms_protocol::MAX_PACKETS;
 
 use super::KeyProvider;
 use crate::audit::{Audit, Sink};
@@ -10,7 +13,7 @@ use crate::component::Choice;
 use crate::config::{Config, Environment};
 use crate::embedding::Host;
 use crate::error::printable;
-use crate::exchange::DEFAULT_NAME;
+use crate::exchange::{DEFAULT_NAME, provider_name};
 use crate::key_uri::{Addresses, KeyUri, Service};
 use crate::kms::{KeyService, Services};
 use crate::lending::Lender;
@@ -234,6 +237,13 @@ impl Builder {
         let key = self.key.as_deref().filter(|uri| !uri.is_empty()).map(|uri| parse("--kmsURI", uri)).transpose()?;
         let recipients = self.config.default_recipients.iter().map(|uri| parse("default-recipients", uri));
         let default_recipients = recipients.collect::<Result<Vec<_>, _>>()?;
+        if default_recipients.iter().collect::<BTreeSet<_>>().len() > MAX_PACKETS {
+            return Err(wrong("default-recipients", format!("they are more than {MAX_PACKETS} different keys")));
+        }
+        let name = self.name.or(self.config.provider);
+        if let Some(name) = &name {
+            provider_name(name).map_err(|error| wrong("provider", error.line()))?;
+        }
         let audit = match self.audit {
             Some(_) if !self.sinks.is_empty() => {
                 let reason = "it has no effect beside `audit`; put the sink into `audit::Settings::sinks`";
@@ -252,7 +262,7 @@ impl Builder {
                 component,
                 audit,
             }),
-            name: self.name.or(self.config.provider),
+            name,
             default_name: self.default_name,
             key,
             default_recipients,

@@ -102,6 +102,37 @@ fn messages_of_ocicrypt_rs_are_understood_by_grpc_and_ttrpc() {
 }
 
 #[test]
+fn what_a_message_names_is_bounded_and_has_to_be_read_by_grpc_and_ttrpc() {
+    let user = user();
+    let ttrpc = format!("ttrpc+unix://{}/ttrpc.sock", user.home().display());
+    let server = Serving::start(&user, &["--listen", &socket(&user).1, "--listen", &ttrpc]);
+    let (name, many) = ("n".repeat(1 << 20), vec!["local://team"; 100_000]);
+    let annotation = runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        annotation_of(&call(&channel, "WrapKey", &wrapping(TEAM)).await.unwrap())
+    });
+    runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        let client = ttrpc::r#async::Client::connect(ttrpc.trim_start_matches("ttrpc+")).await.unwrap();
+        for (parameter, says) in [
+            ((name.as_str(), TEAM), "1 to 128 bytes of printable text"),
+            (("kmscrypt", &many[..]), "more than 64 values (of the provider `kmscrypt`)"),
+            (("team", &["local:team"]), "the parameter of the provider `team`: "),
+            (("team", &["team"]), "the parameter of the provider `team`: "),
+        ] {
+            for (method, message) in [("WrapKey", keywrap(&[parameter], OPTS_DATA)), ("UnWrapKey", keyunwrap(&[parameter], &annotation))] {
+                let by_grpc = call(&channel, method, &message).await.unwrap_err();
+                assert_eq!(by_grpc.code(), tonic::Code::InvalidArgument, "{by_grpc}");
+                let by_ttrpc = ttrpc_call(&client, method, &message, TIME).await.unwrap_err().to_string();
+                assert!(by_grpc.message().contains(says) && by_grpc.message().len() < 512, "{by_grpc}");
+                assert!(by_ttrpc.contains(says) && by_ttrpc.len() < 1024, "{by_ttrpc}");
+            }
+        }
+    });
+    assert!(server.logged().iter().all(|line| line.to_string().len() < 4096));
+}
+
+#[test]
 fn health_is_told_and_the_service_describes_itself() {
     let user = user();
     let _server = Serving::on_socket(&user);

@@ -6,6 +6,7 @@ use super::text::unquote;
 use super::{JsonError, MAX_ALL_MEMBERS, MAX_DEPTH, MAX_MEMBERS, Object, Value};
 
 /// What has been read of a text.
+#[derive(Debug)]
 pub(super) struct Scanner<'a> {
     text: &'a str,
     at: usize,
@@ -62,11 +63,13 @@ impl<'a> Scanner<'a> {
         Ok(object)
     }
 
-    /// The elements of an array, if the whole text is one.
-    pub fn elements(mut self) -> Result<Vec<Value<'a>>, JsonError> {
-        let mut elements = Vec::new();
-        self.list(b']', |scanner| scanner.value().map(|value| elements.push(value)))?;
-        Ok(elements)
+    /// The next element of an array, if the whole text is one. It was read before, and found to be JSON.
+    pub fn element(&mut self) -> Option<Value<'a>> {
+        // Over the opening bracket, or the comma behind the element before; behind the last one stands what begins no value.
+        self.at += 1;
+        let element = self.value().ok()?;
+        self.next();
+        Some(element)
     }
 
     fn skip_array(&mut self) -> Result<(), JsonError> {

@@ -114,8 +114,9 @@ pub fn is_busy(answer: &Answer) -> bool {
 /// The texts of `{"errors":[…]}`, as one line.
 pub fn errors(body: &[u8]) -> String {
     let object = Object::parse(body).unwrap_or_default();
-    let list = object.get("errors").and_then(Value::elements).unwrap_or_default();
-    let texts: Vec<_> = list.iter().filter_map(|value| string(value)).map(|text| flat(&text)).filter(|text| !text.is_empty()).collect();
+    let list = object.get("errors").and_then(Value::elements).into_iter().flatten();
+    let texts: Vec<_> =
+        list.filter_map(|value| Some(string(&value)?.into_owned())).map(|text| flat(&text)).filter(|text| !text.is_empty()).collect();
     printable(&texts.join("; "), MAX_OUTSIDE_TEXT)
 }
 
