@@ -9,7 +9,7 @@ use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
 use ocicrypt_kms::sandbox::BUILT_IN;
 use ocicrypt_kms::{Builder, Call, Config, Digest, Environment, Error, ErrorKind, KeyProvider};
 use ocicrypt_kms_testing::guest;
-use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of, unwrapping, wrapping};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
 
@@ -166,6 +166,22 @@ fn a_message_that_is_none_is_refused_before_a_guest_runs() {
     let program = Program::with_built_in();
     assert_eq!(program.begin(b"{}").err().unwrap().kind(), ErrorKind::InvalidInput);
     assert_eq!(program.records(), ["exchange - invalid-input"]);
+}
+
+#[test]
+fn what_a_message_names_is_bounded_and_read_before_a_guest_runs() {
+    let program = Program::with_built_in();
+    let annotation = annotation_of(&program.exchange(&wrapping(&["local://a"])).unwrap());
+    let (name, many) = ("n".repeat(1 << 20), vec!["local://a"; 100_000]);
+    let before = program.records().len();
+    for parameter in [(name.as_str(), &["local://a"][..]), ("kmscrypt", &many), ("team", &["local:b"])] {
+        for message in [keywrap(&[parameter], OPTS_DATA), keyunwrap(&[parameter], &annotation)] {
+            let error = program.begin(&message).err().unwrap();
+            assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().len() < 512, "{error:.600}");
+        }
+    }
+    assert_eq!(program.records()[before..], ["exchange - invalid-input"; 6]);
+    assert!(program.records.0.lock().unwrap().iter().all(|record| record.len() < 2048));
 }
 
 #[test]
