@@ -28,6 +28,8 @@ pub(crate) const TLS_REFUSALS: &str = "ocicrypt_kms_tls_refusals_total";
 /// When the server's certificate ends to be valid, in seconds since 1970.
 #[cfg(feature = "server")]
 pub(crate) const CERTIFICATE_END: &str = "ocicrypt_kms_certificate_not_after_timestamp_seconds";
+#[cfg(feature = "server")]
+pub(crate) const CRL_END: &str = "ocicrypt_kms_crl_next_update_timestamp_seconds";
 /// 1, with the program's `version`.
 #[cfg(feature = "server")]
 pub(crate) const BUILD: &str = "ocicrypt_kms_build_info";
@@ -121,6 +123,12 @@ pub(crate) fn certificate(not_after: i64) {
     metrics::gauge!(CERTIFICATE_END).set(not_after as f64);
 }
 
+/// The lists of revoked certificates, by the seconds since 1970 when the first of them ends to be valid.
+#[cfg(feature = "server")]
+pub(crate) fn revocation_list(next_update: i64) {
+    metrics::gauge!(CRL_END).set(next_update as f64);
+}
+
 /// Shows what can be shown before anything has happened: an alert on a counter's increase misses the first if it begins with it.
 #[cfg(feature = "server")]
 pub(crate) fn begin() {
@@ -155,6 +163,7 @@ pub(crate) fn describe() {
     describe_counter!(RELOADS, "Times that the policy or the certificates were read anew.");
     describe_counter!(TLS_REFUSALS, "Clients that TLS refused.");
     describe_gauge!(CERTIFICATE_END, Unit::Seconds, "When the server's certificate ends to be valid, since 1970.");
+    describe_gauge!(CRL_END, Unit::Seconds, "When the first list of revoked client certificates ends to be valid, since 1970.");
     describe_gauge!(BUILD, "1, with the program's version.");
     #[cfg(feature = "http")]
     describe_counter!(REQUESTS, "HTTP requests to a KMS, repetitions among them.");

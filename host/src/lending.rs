@@ -201,12 +201,12 @@ impl Lending {
     }
 
     fn log<T>(&self, outcome: &Result<T, Error>, elapsed: Duration) {
-        let (operation, provider, caller) = (self.exchange.operation, &self.exchange.name, &self.caller);
+        let (operation, provider, caller) = (self.exchange.operation, &self.exchange.name, self.caller.to_string());
         let key = self.told_key().map(KeyUri::canonical);
         let seconds = elapsed.as_secs_f64();
         match outcome {
-            Ok(_) => tracing::info!(%operation, provider, %caller, key, seconds, "done"),
-            Err(error) => tracing::warn!(%operation, provider, %caller, key, seconds, error = error.line(), "failed"),
+            Ok(_) => tracing::info!(%operation, provider, caller, key, seconds, "done"),
+            Err(error) => tracing::warn!(%operation, provider, caller, key, seconds, error = error.line(), "failed"),
         }
     }
 

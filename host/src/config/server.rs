@@ -20,6 +20,10 @@ pub struct Server {
     pub tls_key: Option<PathBuf>,
     /// The certificate authorities in PEM that issue the certificates of clients.
     pub client_ca: Option<PathBuf>,
+    /// Lists of revoked certificates of clients in PEM, one for each authority.
+    pub client_crl: Option<PathBuf>,
+    /// Whether a client's certificate needs a list of its issuer, one that has not expired, if there is a `client-crl`.
+    pub client_crl_required: bool,
     /// Whether TCP may be served without TLS, to anybody who reaches it.
     pub insecure_tcp: bool,
     /// Where to serve metrics: HOST:PORT.
@@ -34,6 +38,8 @@ pub struct Server {
     pub max_waiting: u32,
     /// How many connections there are at a time.
     pub max_connections: u32,
+    /// How long a connection lasts, until its client is told to use another one.
+    pub connection_seconds: u32,
     /// How long exchanges that are under way have to end when the server is stopped.
     pub drain_seconds: u16,
 }
@@ -72,6 +78,8 @@ impl Default for Server {
             tls_cert: None,
             tls_key: None,
             client_ca: None,
+            client_crl: None,
+            client_crl_required: true,
             insecure_tcp: false,
             metrics: None,
             log_format: LogFormat::default(),
@@ -79,6 +87,7 @@ impl Default for Server {
             max_exchanges: 128,
             max_waiting: 1024,
             max_connections: 4096,
+            connection_seconds: 3600,
             drain_seconds: 20,
         }
     }
@@ -88,9 +97,12 @@ impl Server {
     /// The certificate chain, its key and the client CA, if TLS is configured.
     ///
     /// # Errors
-    /// If only some of them are.
+    /// If only some of them are, or a `client-crl` without them.
     pub fn tls(&self) -> Result<Option<[PathBuf; 3]>, Error> {
         match (&self.tls_cert, &self.tls_key, &self.client_ca) {
+            (None, None, None) if self.client_crl.is_some() => {
+                Err(wrong("client-crl", "it is for TLS: give `tls-cert`, `tls-key` and `client-ca`, too".into()))
+            }
             (None, None, None) => Ok(None),
             (Some(certificate), Some(key), Some(client_ca)) => Ok(Some([certificate.clone(), key.clone(), client_ca.clone()])),
             _ => Err(wrong("tls", "`tls-cert`, `tls-key` and `client-ca` belong together: give all three or none".into())),
@@ -106,6 +118,7 @@ impl Server {
             ("max-exchanges", self.max_exchanges, 1..=1024),
             ("max-waiting", self.max_waiting, 0..=65_536),
             ("max-connections", self.max_connections, 1..=65_536),
+            ("connection-seconds", self.connection_seconds, 1..=86_400),
             ("drain-seconds", self.drain_seconds.into(), 0..=600),
         ];
         match limits.iter().find(|(_, value, range)| !range.contains(value)) {
@@ -130,6 +143,8 @@ mod tests {
         assert!(some.tls().unwrap_err().to_string().contains("all three or none"));
         let all = Server { client_ca: Some("a".into()), ..some };
         assert_eq!(all.tls().unwrap().unwrap()[2], PathBuf::from("a"));
+        let list = Server { client_crl: Some("l".into()), ..Server::default() };
+        assert!(list.tls().unwrap_err().to_string().contains("it is for TLS"));
     }
 
     #[test]

@@ -295,7 +295,7 @@ impl Host {
             Ok(exchange) => exchange,
             Err(error) => {
                 counted.finish::<()>(None, &Err(error.clone()));
-                tracing::warn!(%caller, error = error.line(), "refused");
+                tracing::warn!(caller = caller.to_string(), error = error.line(), "refused");
                 return ledger.conclude(Err(error), |_| None).await;
             }
         };

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
+use super::connections::Open;
 use super::protocol::Protocol;
 use crate::caller::Caller;
 
@@ -31,6 +32,7 @@ pub(super) struct Connection {
     protocol: Protocol,
     greeting: Option<Greeting>,
     closed: Option<oneshot::Sender<()>>,
+    open: Open,
     _place: OwnedSemaphorePermit,
 }
 
@@ -42,13 +44,18 @@ struct Greeting {
 
 impl Connection {
     /// `place` is given back when the connection ends.
-    pub fn new(transport: Transport, caller: Caller, protocol: Protocol, place: OwnedSemaphorePermit) -> Self {
+    pub fn new(transport: Transport, caller: Caller, protocol: Protocol, open: Open, place: OwnedSemaphorePermit) -> Self {
         let greeting = Greeting { missing: protocol.greeting(), ends: Box::pin(tokio::time::sleep(GREETING)) };
-        Self { transport, caller, protocol, greeting: Some(greeting), closed: None, _place: place }
+        Self { transport, caller, protocol, greeting: Some(greeting), closed: None, open, _place: place }
     }
 
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Turns true when somebody else than its client wants it closed.
+    pub fn close(&self) -> watch::Receiver<bool> {
+        self.open.close()
     }
 
     /// Resolves when the connection has been closed.
@@ -66,7 +73,7 @@ impl Connection {
             && is_first
             && !self.protocol.begins_with(first)
         {
-            tracing::info!(caller = %self.caller, expected = %self.protocol, "a client speaks another protocol than its listener");
+            tracing::info!(caller = self.caller.to_string(), expected = %self.protocol, "a client speaks another protocol than its listener");
             return Err(io::ErrorKind::InvalidData.into());
         }
         greeting.missing = greeting.missing.saturating_sub(read.len());

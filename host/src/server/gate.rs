@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::connection::{Connection, Transport};
+use super::connections::Connections;
 use super::listener::Acceptor;
 use super::protocol::Protocol;
-use super::tls::Tls;
+use super::tls::{Client, Tls};
 use crate::caller::Caller;
 use crate::count;
 
@@ -21,6 +22,7 @@ pub(super) struct Gate {
     pub tls: Option<Arc<Tls>>,
     pub protocol: Protocol,
     pub places: Arc<Semaphore>,
+    pub connections: Arc<Connections>,
     pub to: mpsc::Sender<Connection>,
 }
 
@@ -31,8 +33,8 @@ impl Gate {
             let place = self.places.clone().acquire_owned().await.expect("it is never closed");
             match self.acceptor.accept().await {
                 Ok((transport, caller)) => {
-                    let (tls, to) = (self.tls.clone(), self.to.clone());
-                    tokio::spawn(greet(tls, transport, caller, self.protocol, place, to));
+                    let (tls, connections, to) = (self.tls.clone(), self.connections.clone(), self.to.clone());
+                    tokio::spawn(greet(tls, transport, caller, self.protocol, place, connections, to));
                 }
                 Err(error) => {
                     tracing::warn!(listener = self.acceptor.name, error = error.to_string(), "a connection can't be accepted");
@@ -49,13 +51,16 @@ async fn greet(
     caller: Caller,
     protocol: Protocol,
     place: OwnedSemaphorePermit,
+    connections: Arc<Connections>,
     to: mpsc::Sender<Connection>,
 ) {
-    let (transport, caller) = match (tls, transport) {
+    let (transport, caller, shown) = match (tls, transport) {
         (Some(tls), Transport::Tcp(stream)) => {
             let from = stream.peer_addr().map_or_else(|error| error.to_string(), |address| address.to_string());
             match tls.accept(stream).await {
-                Ok((stream, identity)) => (Transport::Tls(Box::new(stream)), Caller::Certificate(Box::new(identity))),
+                Ok(Client { stream, identity, shown }) => {
+                    (Transport::Tls(Box::new(stream)), Caller::Certificate(Box::new(identity)), Some(shown))
+                }
                 Err(error) => {
                     // Who goes away before a word, as checks of load balancers do, was not refused.
                     if error.kind() != std::io::ErrorKind::UnexpectedEof {
@@ -65,8 +70,9 @@ async fn greet(
                 }
             }
         }
-        (_, transport) => (transport, caller),
+        (_, transport) => (transport, caller, None),
     };
+    let open = connections.enter(caller.clone(), shown);
     // Nobody takes it any more when the server has stopped.
-    let _ = to.send(Connection::new(transport, caller, protocol, place)).await;
+    let _ = to.send(Connection::new(transport, caller, protocol, open, place)).await;
 }

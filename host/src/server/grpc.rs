@@ -21,6 +21,7 @@ use self::definition::METHODS;
 pub(super) use self::definition::{Input, Output, SERVICE};
 use super::connection::Connection;
 use super::exchanges::Exchanges;
+use super::http2::Age;
 use super::{http2, stopped, telemetry};
 use crate::Error;
 use crate::caller::Caller;
@@ -134,11 +135,12 @@ pub(super) async fn serve(
     exchanges: Arc<Exchanges>,
     mut connections: mpsc::Receiver<Connection>,
     mut stop: watch::Receiver<bool>,
+    max_age: Duration,
 ) -> Result<(), Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status(SERVICE, tonic_health::ServingStatus::Serving).await;
     let front = front(exchanges.clone(), Routes::new(health_service))?;
-    let protocol = http2::Protocol::default();
+    let protocol = http2::Protocol::new(Age { max: max_age, last_requests: front.time });
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
@@ -146,8 +148,8 @@ pub(super) async fn serve(
             Some(_) = open.join_next() => {}
             connection = connections.recv() => match connection {
                 Some(connection) => {
-                    let front = front.clone().of(connection.caller().clone());
-                    open.spawn(protocol.serve(connection, front, stop.clone()));
+                    let (front, close) = (front.clone().of(connection.caller().clone()), connection.close());
+                    open.spawn(protocol.serve(connection, front, stop.clone(), close));
                 }
                 None => break,
             },

@@ -25,23 +25,28 @@ const MAX_HEADERS: u32 = 16 << 10;
 /// After so long without a frame a client is asked whether it is still there, and has [`PONG`] to answer.
 const PING: Duration = Duration::from_secs(60);
 const PONG: Duration = Duration::from_secs(20);
-/// A connection is closed, at a moment that suits it, after so long: a certificate is not looked at again while one stands.
-const MAX_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// How long a connection lasts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Age {
+    /// After so long its client is told to use another one.
+    pub max: Duration,
+    /// So much longer it has for what is under way, whether it has heard that or not.
+    pub last_requests: Duration,
+}
 
 /// HTTP/2 with this server's limits.
 pub(super) struct Protocol {
     builder: Builder<Promptly>,
-    max_age: Duration,
-}
-
-impl Default for Protocol {
-    fn default() -> Self {
-        Self::new(PING, PONG, MAX_AGE)
-    }
+    age: Age,
 }
 
 impl Protocol {
-    fn new(ping: Duration, pong: Duration, max_age: Duration) -> Self {
+    pub fn new(age: Age) -> Self {
+        Self::with_pings(PING, PONG, age)
+    }
+
+    fn with_pings(ping: Duration, pong: Duration, age: Age) -> Self {
         let mut builder = Builder::new(Promptly);
         builder
             .timer(TokioTimer::new())
@@ -51,11 +56,17 @@ impl Protocol {
             .keep_alive_timeout(pong)
             // gRPC knows no dates.
             .auto_date_header(false);
-        Self { builder, max_age }
+        Self { builder, age }
     }
 
-    /// Serves one connection until its client closes it, it is old, or `stop`; then what is under way may still end.
-    pub fn serve<S, F>(&self, stream: S, service: F, mut stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + use<S, F>
+    /// Serves one connection until its client closes it, it is old, or `stop`; then what is under way may still end. At `close` it ends at once.
+    pub fn serve<S, F>(
+        &self,
+        stream: S,
+        service: F,
+        mut stop: watch::Receiver<bool>,
+        mut close: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + use<S, F>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
@@ -63,16 +74,25 @@ impl Protocol {
     {
         let stream = Corked::new(stream);
         let connection = self.builder.serve_connection(TokioIo::new(stream.clone()), service);
-        let max_age = self.max_age;
+        let age = self.age;
         async move {
-            let mut connection = pin!(connection);
+            let served = async {
+                let mut connection = pin!(connection);
+                tokio::select! {
+                    ended = draining(connection.as_mut(), &stream) => ended,
+                    () = stopped(&mut stop) => finish(connection, &stream).await,
+                    () = tokio::time::sleep(age.max) => finish(connection, &stream).await,
+                }
+            };
+            // The first two don't wait for the client, which need not answer, read or go; they come first, so that nothing more is served then.
             let ended = tokio::select! {
-                ended = draining(connection.as_mut(), &stream) => ended,
-                () = stopped(&mut stop) => finish(connection, &stream).await,
-                () = tokio::time::sleep(max_age) => finish(connection, &stream).await,
+                biased;
+                () = stopped(&mut close) => Err("it was closed".to_owned()),
+                () = tokio::time::sleep(age.max + age.last_requests) => Err("its client did not leave it when it was old".to_owned()),
+                ended = served => ended.map_err(|error| error.to_string()),
             };
             if let Err(error) = ended {
-                tracing::debug!(error = error.to_string(), "a connection broke");
+                tracing::debug!(error, "a connection broke");
             }
         }
     }
@@ -142,12 +162,26 @@ mod tests {
     const PING_FRAME: u8 = 6;
     const GOAWAY_FRAME: u8 = 7;
 
+    /// GET http://a/ on the stream 1, in the static table's numbers (RFC 7541 appendix A).
+    const REQUEST: &[u8] = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
+
+    /// Of a connection that nobody has closed.
+    fn never() -> watch::Receiver<bool> {
+        let (sender, receiver) = watch::channel(false);
+        std::mem::forget(sender);
+        receiver
+    }
+
+    fn aged(max: Duration) -> Age {
+        Age { max, last_requests: LONG }
+    }
+
     /// A client that has said hello, and the task that serves it.
     async fn greeted(protocol: Protocol) -> (DuplexStream, tokio::task::JoinHandle<()>, watch::Sender<bool>) {
         let (mut client, server) = tokio::io::duplex(1 << 16);
         let (stop, stopped) = watch::channel(false);
         let service = hyper::service::service_fn(|_| async { Ok(Response::new(Body::default())) });
-        let served = tokio::spawn(protocol.serve(server, service, stopped));
+        let served = tokio::spawn(protocol.serve(server, service, stopped, never()));
         client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
         (client, served, stop)
     }
@@ -215,16 +249,14 @@ mod tests {
         let writes = Arc::new(AtomicUsize::new(0));
         let (_stop, stopped) = watch::channel(false);
         let service = hyper::service::service_fn(|_| async { Ok(Response::new(Body::new(Answer(0)))) });
-        tokio::spawn(Protocol::default().serve(Counting(server, writes.clone()), service, stopped));
+        tokio::spawn(Protocol::new(aged(LONG)).serve(Counting(server, writes.clone()), service, stopped, never()));
         client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
         // Its own, and the acknowledgement of the client's.
         until(&mut client, SETTINGS_FRAME).await;
         until(&mut client, SETTINGS_FRAME).await;
         let before = writes.load(Ordering::Relaxed);
         let ping = b"\0\0\x08\x06\0\0\0\0\0whatever";
-        // GET http://a/, in the static table's numbers (RFC 7541 appendix A).
-        let request = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
-        client.write_all(&[&ping[..], request].concat()).await.unwrap();
+        client.write_all(&[&ping[..], REQUEST].concat()).await.unwrap();
         until(&mut client, PING_FRAME).await;
         until(&mut client, HEADERS_FRAME).await;
         until(&mut client, HEADERS_FRAME).await;
@@ -233,22 +265,71 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_does_not_answer_a_ping_is_sent_away() {
-        let (mut client, served, _stop) = greeted(Protocol::new(SHORT, SHORT, LONG)).await;
+        let (mut client, served, _stop) = greeted(Protocol::with_pings(SHORT, SHORT, aged(LONG))).await;
         until(&mut client, PING_FRAME).await;
         tokio::time::timeout(LONG, served).await.expect("it ends by itself").unwrap();
     }
 
     #[tokio::test]
-    async fn an_old_connection_is_closed() {
-        let (mut client, served, _stop) = greeted(Protocol::new(LONG, LONG, SHORT)).await;
+    async fn the_client_of_an_old_connection_is_told_and_what_it_had_asked_for_ends() {
+        let (mut client, served, _stop) = greeted(Protocol::with_pings(LONG, LONG, Age { max: SHORT, last_requests: LONG })).await;
         until(&mut client, GOAWAY_FRAME).await;
+        // As HTTP/2 has it, what arrives before the client has acknowledged that still counts.
+        client.write_all(REQUEST).await.unwrap();
+        until(&mut client, HEADERS_FRAME).await;
         drop(client);
         tokio::time::timeout(LONG, served).await.expect("it ends by itself").unwrap();
     }
 
+    /// It reads and acknowledges nothing of what the server says, and goes on asking.
+    #[tokio::test]
+    async fn an_old_connection_is_closed_whatever_its_client_does() {
+        const AGE: Duration = Duration::from_millis(300);
+        let (client, served, _stop) = greeted(Protocol::with_pings(LONG, LONG, Age { max: AGE, last_requests: AGE })).await;
+        let begun = tokio::time::Instant::now();
+        let (mut reader, mut writer) = tokio::io::split(client);
+        let reading = tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
+        let mut asked = 0;
+        for stream in (1_u32..).step_by(2) {
+            let request = [&REQUEST[..5], &stream.to_be_bytes(), &REQUEST[9..]].concat();
+            if writer.write_all(&request).await.is_err() {
+                break;
+            }
+            asked += 1;
+            assert!(begun.elapsed() < LONG / 10, "the connection is still served");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(begun.elapsed() >= 2 * AGE && asked > 10, "{asked}");
+        tokio::time::timeout(LONG, served).await.expect("it ends by itself").unwrap();
+        reading.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_to_be_closed_ends_at_once_whatever_is_under_way() {
+        let (mut client, server) = tokio::io::duplex(1 << 16);
+        let (_stop, stopped) = watch::channel(false);
+        let (close, closed) = watch::channel(false);
+        let (under_way, mut is_under_way) = watch::channel(());
+        let service = hyper::service::service_fn(move |_| {
+            let under_way = under_way.clone();
+            async move {
+                under_way.send_replace(());
+                std::future::pending::<Result<Response<Body>, Infallible>>().await
+            }
+        });
+        let served = tokio::spawn(Protocol::new(aged(LONG)).serve(server, service, stopped, closed));
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        client.write_all(REQUEST).await.unwrap();
+        is_under_way.changed().await.unwrap();
+        close.send_replace(true);
+        tokio::time::timeout(LONG, served).await.expect("it ends by itself").unwrap();
+        let given_up = async { while is_under_way.changed().await.is_ok() {} };
+        tokio::time::timeout(LONG, given_up).await.expect("the request ends with its connection");
+    }
+
     #[tokio::test]
     async fn a_server_that_stops_says_so_to_its_clients() {
-        let (mut client, served, stop) = greeted(Protocol::new(LONG, LONG, LONG)).await;
+        let (mut client, served, stop) = greeted(Protocol::with_pings(LONG, LONG, aged(LONG))).await;
         stop.send_replace(true);
         until(&mut client, GOAWAY_FRAME).await;
         drop(client);

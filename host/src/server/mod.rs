@@ -6,11 +6,15 @@
 mod address;
 mod admission;
 mod connection;
+mod connections;
 mod corked;
+mod der;
+mod distinguished_name;
 mod exchanges;
 mod gate;
 mod grpc;
 mod http2;
+mod identity;
 mod listener;
 mod metrics;
 mod protocol;
@@ -27,6 +31,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 pub use self::address::{Address, AddressError};
+use self::connections::Connections;
 use self::exchanges::Exchanges;
 use self::gate::Gate;
 use self::listener::{Acceptor, Listener};
@@ -35,7 +40,7 @@ use self::protocol::Protocol;
 use self::refresh::Refreshed;
 pub use self::telemetry::SPANS;
 use self::tls::{Files, Tls};
-use crate::{Error, KeyProvider, config, count};
+use crate::{Error, KeyProvider, config};
 
 /// The name of this provider where neither the configuration nor the message tells it: the original server's.
 pub const DEFAULT_NAME: &str = "grpc-keyprovider";
@@ -150,10 +155,11 @@ impl Server {
         provider.inspect(READY).await?;
         let audit = provider.audit().cloned();
         if let Some(tls) = &tls {
-            count::certificate(tls.current().not_after.timestamp());
+            refresh::count_ends(&tls.current());
         }
+        let connections = Arc::new(Connections::default());
         let mut refreshed = vec![Refreshed::Policy(provider.policy().clone())];
-        refreshed.extend(tls.clone().map(Refreshed::Certificates));
+        refreshed.extend(tls.clone().map(|tls| Refreshed::Certificates(tls, connections.clone())));
         let exchanges = Arc::new(Exchanges::new(provider, settings.max_exchanges, settings.max_waiting));
         let places = Arc::new(Semaphore::new(settings.max_connections as usize));
         let (grpc, grpc_connections) = mpsc::channel(BACKLOG);
@@ -167,16 +173,24 @@ impl Server {
                 Protocol::Ttrpc => ttrpc.clone(),
             };
             let tls = tls.clone().filter(|_| listener.is_tcp());
-            let gate = Gate { acceptor: Acceptor::new(listener).map_err(failed)?, tls, protocol, places: places.clone(), to };
+            let gate = Gate {
+                acceptor: Acceptor::new(listener).map_err(failed)?,
+                tls,
+                protocol,
+                places: places.clone(),
+                connections: connections.clone(),
+                to,
+            };
             accepting.push(tasks.spawn(gate.accept()));
         }
         tasks.spawn(refresh::keep_fresh(refreshed, reload));
         if let Some((metrics, listener)) = metrics {
             tasks.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, stop.subscribe(), audit));
         }
+        let max_age = Duration::from_secs(settings.connection_seconds.into());
         let serving = async {
             tokio::join!(
-                grpc::serve(exchanges.clone(), grpc_connections, stop.subscribe()),
+                grpc::serve(exchanges.clone(), grpc_connections, stop.subscribe(), max_age),
                 ttrpc::serve(exchanges, ttrpc_connections, stop.subscribe())
             )
             .0
@@ -205,7 +219,9 @@ impl Server {
 }
 
 fn tls(settings: &config::Server) -> Result<Option<Tls>, Error> {
-    settings.tls()?.map(|[certificate, key, client_ca]| Tls::load(Files { certificate, key, client_ca })).transpose()
+    let (client_crl, client_crl_required) = (settings.client_crl.clone(), settings.client_crl_required);
+    let files = |[certificate, key, client_ca]: [_; 3]| Files { certificate, key, client_ca, client_crl, client_crl_required };
+    settings.tls()?.map(|named| Tls::load(files(named))).transpose()
 }
 
 fn addresses(settings: &config::Server) -> Result<Vec<Address>, Error> {

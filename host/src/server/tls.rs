@@ -1,29 +1,27 @@
-//! TLS with client certificates: what the server shows, whom it trusts, and the names in what clients show.
+//! TLS with client certificates: what the server shows, whom it trusts, and for how long.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, crypto};
 use tokio_rustls::server::TlsStream;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
 use super::connection::GREETING as PATIENCE;
+use super::connections::Connections;
+use super::distinguished_name::rfc4514;
+use super::identity::identity;
 use crate::Error;
 use crate::caller::Identity;
-use crate::error::printable;
 use crate::fresh::{Fresh, Source};
-
-/// The longest name that is taken from a certificate.
-const MAX_NAME: usize = 256;
-/// The most DNS names that are taken from a certificate.
-const MAX_NAMES: usize = 16;
 
 /// The files that TLS is made of, all in PEM.
 #[derive(Clone, Debug)]
@@ -31,17 +29,46 @@ pub(super) struct Files {
     pub certificate: PathBuf,
     pub key: PathBuf,
     pub client_ca: PathBuf,
+    /// The lists of revoked certificates, and whether a certificate needs one of its issuer that has not ended.
+    pub client_crl: Option<PathBuf>,
+    pub client_crl_required: bool,
 }
 
-/// What new connections are greeted with. Read anew when a file changes; connections that stand are not touched.
+/// What new connections are greeted with, and open ones are held to. Read anew when a file changes.
 pub(super) struct Tls(Fresh<Files>);
 
 /// What the files say.
 pub(super) struct Greeting {
     config: Arc<ServerConfig>,
+    verifier: Arc<dyn ClientCertVerifier>,
     /// What the server's own certificate is called, and when it ends to be valid, for who watches that.
     pub subject: String,
     pub not_after: ASN1Time,
+    /// When the lists of revoked certificates end to be valid, in seconds since 1970.
+    crl_ends: Vec<i64>,
+    /// Whether certificates end with them.
+    crl_required: bool,
+}
+
+/// Who has connected, by TLS.
+pub(super) struct Client {
+    pub stream: TlsStream<TcpStream>,
+    pub identity: Identity,
+    pub shown: Shown,
+}
+
+/// The certificates that a client has shown: its own, and those of authorities between it and one that is trusted.
+pub(super) struct Shown {
+    chain: Vec<CertificateDer<'static>>,
+    /// When each of them ends to be valid, in seconds since 1970.
+    ends: Vec<i64>,
+    verified: Mutex<Verified>,
+}
+
+/// By what they were verified, and when.
+struct Verified {
+    by: Arc<Greeting>,
+    at: UnixTime,
 }
 
 impl Tls {
@@ -60,41 +87,111 @@ impl Tls {
     }
 
     /// Greets a client, and tells who it is.
-    pub async fn accept(&self, stream: TcpStream) -> std::io::Result<(TlsStream<TcpStream>, Identity)> {
-        let acceptor = TlsAcceptor::from(self.current().config.clone());
-        let stream = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await.map_err(|_| std::io::ErrorKind::TimedOut)??;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let identity = certificate.and_then(|certificate| identity(certificate));
-        identity.map(|identity| (stream, identity)).ok_or_else(|| std::io::Error::other("the client's certificate can't be read"))
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<Client> {
+        let by = self.current();
+        let at = UnixTime::now();
+        let acceptor = TlsAcceptor::from(by.config.clone());
+        let stream = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let chain: Vec<_> =
+            stream.get_ref().1.peer_certificates().unwrap_or_default().iter().map(|shown| shown.clone().into_owned()).collect();
+        let own = chain.first().ok_or_else(|| io::Error::other("the client has shown no certificate"))?;
+        let identity = identity(own).map_err(|nobody| io::Error::other(format!("the client's certificate names nobody: {nobody}")))?;
+        let ends = chain.iter().map(|certificate| end_of(certificate)).collect::<Option<_>>();
+        let ends = ends.ok_or_else(|| io::Error::other("a certificate that the client has shown beside its own can't be parsed"))?;
+        Ok(Client { stream, identity, shown: Shown { chain, ends, verified: Mutex::new(Verified { by, at }) } })
     }
+
+    /// Closes the connections whose clients would not be let in any more: an authority is gone, a list revokes a certificate, or something has ended.
+    /// Those are looked at that were verified by other files than the current ones, and those for which something has ended since.
+    pub fn review(&self, connections: &Connections) {
+        let current = self.current();
+        for entry in connections.all() {
+            if let Some(Err(error)) = entry.shown.as_ref().map(|shown| shown.verify_anew(&current, UnixTime::now())) {
+                entry.close();
+                let (caller, error) = (entry.caller.to_string(), error.to_string());
+                tracing::info!(caller, error, "a connection is closed: its certificate is not valid any more");
+            }
+        }
+    }
+}
+
+impl Greeting {
+    /// When the first list of revoked certificates ends to be valid.
+    pub fn crl_end(&self) -> Option<i64> {
+        self.crl_ends.iter().min().copied()
+    }
+
+    /// What ends at a time, beside the certificates that a client shows.
+    fn ends(&self) -> &[i64] {
+        if self.crl_required { &self.crl_ends } else { &[] }
+    }
+}
+
+impl Shown {
+    /// Verifies them again, if there is a reason to.
+    fn verify_anew(&self, current: &Arc<Greeting>, now: UnixTime) -> Result<(), rustls::Error> {
+        let mut verified = self.verified();
+        if !self.is_due(&verified, current, now) {
+            return Ok(());
+        }
+        let (own, others) = self.chain.split_first().ok_or(rustls::Error::NoCertificatesPresented)?;
+        current.verifier.verify_client_cert(own, others, now)?;
+        *verified = Verified { by: current.clone(), at: now };
+        Ok(())
+    }
+
+    /// They are due by other files than those by which they were verified, and when something has ended since then.
+    fn is_due(&self, verified: &Verified, current: &Arc<Greeting>, now: UnixTime) -> bool {
+        let seconds = |time: UnixTime| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let since = seconds(verified.at)..=seconds(now);
+        !Arc::ptr_eq(&verified.by, current) || self.ends.iter().chain(current.ends()).any(|end| since.contains(end))
+    }
+
+    fn verified(&self) -> MutexGuard<'_, Verified> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn end_of(certificate: &[u8]) -> Option<i64> {
+    X509Certificate::from_der(certificate).ok().map(|(_, certificate)| certificate.validity().not_after.timestamp())
 }
 
 impl Source for Files {
     type Value = Greeting;
 
     fn files(&self) -> Vec<&PathBuf> {
-        vec![&self.certificate, &self.key, &self.client_ca]
+        [&self.certificate, &self.key, &self.client_ca].into_iter().chain(&self.client_crl).collect()
     }
 
     fn read(&self) -> Result<Greeting, Error> {
         let chain = certificates(&self.certificate)?;
         let (_, own) = X509Certificate::from_der(&chain[0]).map_err(|error| unusable(&self.certificate, &error))?;
-        let (subject, not_after) = (printable(&own.subject().to_string(), MAX_NAME), own.validity().not_after);
-        Ok(Greeting { config: Arc::new(self.config(chain)?), subject, not_after })
+        let subject = rfc4514(own.subject().as_raw()).unwrap_or_else(|unwritable| format!("(it {unwritable})"));
+        let not_after = own.validity().not_after;
+        let lists = self.client_crl.as_deref().map_or(Ok(Vec::new()), lists)?;
+        let crl_ends = lists.iter().filter_map(|(_, end)| *end).collect();
+        let verifier = self.verifier(lists.into_iter().map(|(list, _)| list).collect())?;
+        let config = Arc::new(self.config(chain, verifier.clone())?);
+        Ok(Greeting { config, verifier, subject, not_after, crl_ends, crl_required: self.client_crl_required })
     }
 }
 
 impl Files {
-    fn config(&self, chain: Vec<CertificateDer<'static>>) -> Result<ServerConfig, Error> {
-        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    fn verifier(&self, lists: Vec<CertificateRevocationListDer<'static>>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.client_ca)? {
             roots.add(certificate).map_err(|error| unusable(&self.client_ca, &error))?;
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
-        let verifier = verifier.build().map_err(|error| unusable(&self.client_ca, &error))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).with_crls(lists);
+        // They are of no effect without a list.
+        let verifier =
+            if self.client_crl_required { verifier.enforce_revocation_expiration() } else { verifier.allow_unknown_revocation_status() };
+        verifier.build().map_err(|error| unusable(self.client_crl.as_ref().unwrap_or(&self.client_ca), &error))
+    }
+
+    fn config(&self, chain: Vec<CertificateDer<'static>>, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, Error> {
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| unusable(&self.key, &error))?;
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| unusable(&self.certificate, &error))?.with_client_cert_verifier(verifier);
         let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => unusable(&self.key, &format!("it is not the key of {}", self.certificate.display())),
@@ -108,31 +205,36 @@ impl Files {
     }
 }
 
+fn provider() -> Arc<crypto::CryptoProvider> {
+    Arc::new(crypto::aws_lc_rs::default_provider())
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
     let certificates = read().map_err(|error| unusable(path, &error))?;
-    match certificates.is_empty() {
-        true => Err(unusable(path, &"there is no certificate in it")),
-        false => Ok(certificates),
+    if certificates.is_empty() {
+        return Err(unusable(path, &"there is no certificate in it"));
     }
+    Ok(certificates)
+}
+
+/// A list of revoked certificates, and when it ends to be valid.
+type List = (CertificateRevocationListDer<'static>, Option<i64>);
+
+fn lists(path: &Path) -> Result<Vec<List>, Error> {
+    let read = || CertificateRevocationListDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
+    let lists = read().map_err(|error| unusable(path, &error))?;
+    if lists.is_empty() {
+        return Err(unusable(path, &"there is no list of revoked certificates in it"));
+    }
+    let with_end = |list: CertificateRevocationListDer<'static>| {
+        let (_, parsed) = CertificateRevocationList::from_der(&list).map_err(|error| unusable(path, &error))?;
+        let end = parsed.next_update().map(|end| end.timestamp());
+        Ok((list, end))
+    };
+    lists.into_iter().map(with_end).collect()
 }
 
 fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::Configuration { place: path.display().to_string(), reason: format!("the file can't be used for TLS: {error}") }
-}
-
-/// The names in a certificate that was verified.
-fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let name = |text: &str| printable(text, MAX_NAME);
-    let names = certificate.subject_alternative_name().ok().flatten().map(|extension| &extension.value.general_names);
-    let names = || names.iter().flat_map(|names| names.iter());
-    let dns = names().filter_map(|general| if let GeneralName::DNSName(dns) = general { Some(name(dns)) } else { None });
-    // X.509-SVID section 2: a certificate with several URIs is no SPIFFE identity.
-    let mut uris = names().filter_map(|general| if let GeneralName::URI(uri) = general { Some(*uri) } else { None });
-    let spiffe = match (uris.next(), uris.next()) {
-        (Some(uri), None) if uri.starts_with("spiffe://") && uri.len() <= MAX_NAME => Some(name(uri)),
-        _ => None,
-    };
-    Some(Identity { subject: name(&certificate.subject().to_string()), spiffe, dns: dns.take(MAX_NAMES).collect() })
 }

@@ -1,5 +1,7 @@
 //! What a server bounds: time, size, exchanges at a time, and how long it takes to stop.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use ocicrypt_kms_fakes::Planned as _;
@@ -170,4 +172,34 @@ fn a_server_that_is_stopped_does_not_wait_for_ever() {
         assert!(begun.elapsed() < Duration::from_secs(8));
         under_way.await.unwrap().unwrap_err();
     });
+}
+
+/// It reads and acknowledges nothing of what the server says, and goes on asking. It has as long as an exchange and a slow message after its time.
+#[test]
+fn an_old_connection_is_closed_whatever_its_client_does() {
+    const REQUEST: &[u8] = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
+    let user = user_with("deadline-seconds = 1\n[server]\nconnection-seconds = 1\n");
+    let server = Serving::on_socket(&user);
+    let mut stubborn = UnixStream::connect(socket(&user).0).unwrap();
+    let (mut reader, begun) = (stubborn.try_clone().unwrap(), Instant::now());
+    let reading = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    stubborn.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    for stream in (1_u32..).step_by(2) {
+        if stubborn.write_all(&[&REQUEST[..5], &stream.to_be_bytes(), &REQUEST[9..]].concat()).is_err() {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "the connection is still served");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(begun.elapsed() > Duration::from_secs(10), "it was closed early: {:?}", begun.elapsed());
+    drop(reading.join().unwrap());
+    // Others come and go as ever, each told in time.
+    runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        for _ in 0..30 {
+            call(&channel, "WrapKey", &wrapping(TEAM)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    drop(server);
 }

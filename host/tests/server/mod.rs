@@ -11,6 +11,7 @@ mod observing;
 mod policy;
 mod protocols;
 mod refusals;
+mod revocation;
 mod serving;
 mod siege;
 mod systemd;

@@ -55,13 +55,20 @@ fn a_user_of_the_machine_is_known_by_uid_and_group() {
 #[test]
 fn clients_by_tls_are_known_by_each_name_of_their_certificate() {
     let permit = |name: &str| format!("permit (principal in {name}, action, resource);\n");
-    let rules = ["Kms::Spiffe::\"spiffe://example/ns/build\"", "Kms::Domain::\"production.example\"", "Kms::Subject::\"CN=known\""];
+    let rules = [
+        "Kms::Spiffe::\"spiffe://example/ns/build\"",
+        "Kms::Domain::\"production.example\"",
+        "Kms::Subject::\"CN=known\"",
+        // As openssl prints it; a backslash is doubled in a text of Cedar.
+        r#"Kms::Subject::"CN=one\\, O=admins""#,
+    ];
     let (user, authority) = (user_of(&rules.map(permit).concat()), Authority::new("ca"));
     let server = tls::serve(&user, &authority);
     let wrap = |client| runtime().block_on(tls::wrap(&server, &authority, Some(&client)));
     for client in [
         authority.client("build", &["spiffe://example/ns/build"]),
         authority.client("known", &["spiffe://example/other"]),
+        authority.client("one, O=admins", &[]),
         authority.client_with_dns("node", &["other.example", "Node-1.Production.Example"]),
     ] {
         wrap(client).unwrap();
@@ -69,13 +76,16 @@ fn clients_by_tls_are_known_by_each_name_of_their_certificate() {
     for client in [
         authority.client("build", &["spiffe://example/ns/build/2"]),
         authority.client("spiffe://example/ns/build", &[]),
+        authority.client("one\\, O=admins", &[]),
         authority.client_with_dns("node", &["production.example", "node-1.production.example.org"]),
-        // Two URIs are no SPIFFE id.
-        authority.client("build", &["spiffe://example/ns/build", "spiffe://example/ns/build"]),
     ] {
         let status = wrap(client).unwrap_err();
         assert!(status.contains("no rule of the policy permits it"), "{status}");
     }
+    // With two URIs it is no SPIFFE id, and nobody else either.
+    wrap(authority.client("known", &["spiffe://example/ns/build", "spiffe://example/ns/build"])).unwrap_err();
+    let line = server.wait_for("no TLS with a client");
+    assert!(line["error"].as_str().unwrap().contains("it has another URI beside a SPIFFE id"), "{line}");
 }
 
 #[test]

@@ -69,8 +69,7 @@ impl Serving {
         let (stderr, lines) = (child.stderr.take().unwrap(), log.clone());
         std::thread::spawn(move || lines.fill(BufReader::new(stderr)));
         let mut serving = Self { child, log, addresses: Vec::new() };
-        serving.wait_for("ready");
-        let listening = |line: &Value| (line["message"] == "listening").then(|| line["address"].as_str().unwrap().to_owned());
+        serving.wait_until("ready", |line| line["message"] == "ready" || line.as_str().is_some_and(|line| line.ends_with(" ready")));
         serving.addresses = serving.logged().iter().filter_map(listening).collect();
         serving
     }
@@ -121,6 +120,15 @@ impl Serving {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
+}
+
+/// The address in a line of either format that says where a server listens.
+fn listening(line: &Value) -> Option<String> {
+    let address = match line.as_str() {
+        Some(line) => line.split_once(" listening address=\"")?.1.strip_suffix('"'),
+        None => line["address"].as_str().filter(|_| line["message"] == "listening"),
+    };
+    address.map(str::to_owned)
 }
 
 impl Log {

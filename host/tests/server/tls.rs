@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ocicrypt_kms_testing::certificates::{Authority, Issued};
+use ocicrypt_kms_testing::certificates::{Authority, Issued, Name};
 use ocicrypt_kms_testing::messages::wrapping;
 use ocicrypt_kms_testing::program::Program;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -20,15 +20,20 @@ const TEAM: &[&str] = &["local://team"];
 
 /// A server for `localhost` on TCP, whose certificates come from `authority`, as must its clients'.
 pub fn serve(user: &Program, authority: &Authority) -> Serving {
+    serve_with(user, authority, "json")
+}
+
+fn serve_with(user: &Program, authority: &Authority, format: &str) -> Serving {
     let (certificate, key) = authority.server("localhost").write(user.home(), "server");
     let ca = user.write("ca.pem", authority.certificate());
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let files = [text(&certificate), text(&key), text(&ca)];
-    Serving::start(user, &["--listen", "tcp://localhost:0", "--tls-cert", &files[0], "--tls-key", &files[1], "--client-ca", &files[2]])
+    let arguments = ["--listen", "tcp://localhost:0", "--tls-cert", &files[0], "--tls-key", &files[1], "--client-ca", &files[2]];
+    Serving::spawn(user.command(&[&["serve", "--log-format", format], &arguments[..]].concat()))
 }
 
 /// A connection of a client that trusts this authority, with this certificate.
-async fn connect(server: &Serving, trusted: &Authority, client: Option<&Issued>) -> Result<Channel, tonic::transport::Error> {
+pub async fn connect(server: &Serving, trusted: &Authority, client: Option<&Issued>) -> Result<Channel, tonic::transport::Error> {
     let port = server.addresses[0].rsplit_once(':').unwrap().1;
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted.certificate())).domain_name("localhost");
     let tls = match client {
@@ -50,8 +55,9 @@ fn a_client_is_known_by_the_names_in_its_certificate() {
     let named = [
         ("spiffe://example/ns/build", authority.client("build", &["spiffe://example/ns/build"])),
         ("subject:CN=node", authority.client("node", &[])),
-        // Two URIs are no SPIFFE id.
-        ("subject:CN=two", authority.client("two", &["spiffe://example/a", "spiffe://example/b"])),
+        // One attribute, which reads as two where nothing is escaped.
+        ("subject:CN=node\\, O=admins", authority.client("node, O=admins", &[])),
+        ("dns:node.example", authority.client_with_dns("other", &["Node.example"])),
     ];
     for (name, client) in &named {
         runtime().block_on(wrap(&server, &authority, Some(client))).unwrap();
@@ -105,7 +111,7 @@ fn certificates_are_replaced_under_load_without_a_failure() {
         tokio::join!(load, replacing);
         assert!(exchanges.load(Ordering::Relaxed) > 10);
 
-        // Another authority for server and clients: who has a connection keeps it, who comes anew must be of the new one.
+        // Another authority for server and clients: who has a connection of the old one loses it, who comes anew must be of the new one.
         user.write("ca.pem", new.certificate());
         new.server("localhost").write(user.home(), "server");
         server.signal("HUP");
@@ -116,7 +122,8 @@ fn certificates_are_replaced_under_load_without_a_failure() {
         let line = server.wait_for("new connections get the new certificates");
         assert!(line["subject"].as_str().unwrap().starts_with("CN=") && line["until"].is_string(), "{line}");
         wrap(&server, &new, Some(&client)).await.unwrap_err();
-        call(&standing, "WrapKey", &wrapping(TEAM)).await.unwrap();
+        server.wait_for("a connection is closed: its certificate is not valid any more");
+        call(&standing, "WrapKey", &wrapping(TEAM)).await.unwrap_err();
     });
 }
 
@@ -172,13 +179,14 @@ fn the_log_says_of_clients_that_tls_refuses_what_the_documentation_lists() {
     let strange = ["-CAfile", strange.to_str().unwrap()];
     let with = |client: &Issued| openssl(&server, &user, Some(client), &[]);
     let saying = |more: &[&str]| openssl(&server, &user, Some(&good), more);
-    let cases: [(&str, &dyn Fn()); 14] = [
+    let cases: [(&str, &dyn Fn()); 15] = [
         ("peer sent no certificates", &|| openssl(&server, &user, None, &[])),
         ("invalid peer certificate: UnknownIssuer", &|| with(&other.client("node", &[]))),
         ("invalid peer certificate: BadSignature", &|| with(&Authority::new("ca").client("node", &[]))),
         ("invalid peer certificate: certificate expired", &|| with(&authority.client_until("node", 2020))),
         ("invalid peer certificate: certificate not valid yet", &|| with(&authority.client_from("node", 2999))),
         ("invalid peer certificate: certificate does not allow extended key usage", &|| with(&authority.server("node"))),
+        ("the client's certificate names nobody: ", &|| with(&authority.client("two\nlines", &[]))),
         ("received fatal alert: UnknownCA", &|| saying(&strange)),
         ("received fatal alert: BadCertificate", &|| saying(&["-verify_hostname", "another"])),
         ("peer is incompatible: SignatureAlgorithmsExtensionRequired", &|| saying(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"])),
@@ -204,4 +212,64 @@ fn the_log_says_of_clients_that_tls_refuses_what_the_documentation_lists() {
     // With a good certificate there is nothing to say.
     runtime().block_on(wrap(&server, &authority, Some(&good))).unwrap();
     assert_eq!(server.logged().iter().filter(|line| is_refusal(line)).count(), seen.len());
+}
+
+/// What is signed by an authority that is trusted, but names nobody exactly, gets no exchange by another name either.
+#[test]
+fn a_certificate_whose_names_can_not_be_taken_exactly_gets_no_exchange_and_the_log_says_why() {
+    let (user, authority) = (user(), Authority::new("ca"));
+    let server = serve(&user, &authority);
+    let dns = |name: &str| Name::DnsName(name.try_into().unwrap());
+    let uri = |name: &str| Name::URI(name.try_into().unwrap());
+    let subject = |name: &str| authority.client(name, &[]);
+    let named = |names: Vec<Name>| authority.client_named("node", names);
+    let cases = [
+        ("its subject has a character that controls or reorders text", subject("a\nb")),
+        ("its subject has a character that controls or reorders text", subject("a\u{1b}[2Jb")),
+        ("its subject has a character that controls or reorders text", subject("a\0b")),
+        ("its subject has a character that controls or reorders text", subject("a\u{202e}b")),
+        ("its subject is longer than 1024 bytes", subject(&"x".repeat(1100))),
+        ("one of its DNS names is none", named(vec![dns("good.example"), dns("bad\n.example")])),
+        ("one of its DNS names is none", named(vec![dns("good.example"), dns("bad\u{0}.example")])),
+        ("one of its DNS names is none", named(vec![dns(&["x"; 128].join("."))])),
+        ("one of its URIs is none", named(vec![uri(&format!("spiffe://example.org/{}", "x".repeat(2048)))])),
+        ("its SPIFFE id is none", named(vec![uri("spiffe://Example.org/ns")])),
+        ("its SPIFFE id is none", named(vec![uri("spiffe://example.org")])),
+        ("it has another URI beside a SPIFFE id", named(vec![uri("spiffe://example.org/a"), uri("spiffe://example.org/b")])),
+        ("it has more than 16 DNS names and URIs", named((0..17).map(|index| dns(&format!("node-{index}"))).collect())),
+    ];
+    for (index, (reason, client)) in cases.iter().enumerate() {
+        runtime().block_on(wrap(&server, &authority, Some(client))).unwrap_err();
+        let refusals = || -> Vec<_> {
+            let lines = server.logged().into_iter().filter(|line| line["message"] == "no TLS with a client");
+            lines.map(|line| line["error"].as_str().unwrap().to_owned()).collect()
+        };
+        let begun = Instant::now();
+        while !refusals().iter().any(|error| error.starts_with(&format!("the client's certificate names nobody: {reason}"))) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{index}: {reason}: {:?}", refusals());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    assert!(!server.logged().iter().any(|line| line["message"] == "done"));
+}
+
+/// A line for people has fields after one another: a name can't bring some of its own.
+#[test]
+fn no_name_of_a_certificate_writes_into_the_text_log() {
+    let (user, authority) = (user(), Authority::new("ca"));
+    let forged = "x\" caller=uid:0 key=\"local://root\" \\";
+    let plain = serve_with(&user, &authority, "text");
+    let wrapped = |name: &str| runtime().block_on(wrap(&plain, &authority, Some(&authority.client(name, &[]))));
+    wrapped(forged).unwrap();
+    for name in ["x\n2026-01-01T00:00:00Z  INFO done caller=\"uid:0\"", "x\u{1b}[1A\u{1b}[2K", "x\u{202e}0:diu=rellac", "x\u{2028}done"] {
+        wrapped(name).unwrap_err();
+    }
+    let done = plain.wait_until("done", |line| line.as_str().is_some_and(|line| line.contains(" done ")));
+    let quoted = r#" caller="subject:CN=x\\\" caller=uid:0 key=\\\"local://root\\\" \\\\" key="local://team" "#;
+    assert!(done.as_str().unwrap().contains(quoted), "{done}");
+    for line in plain.logged() {
+        let line = line.as_str().unwrap_or_default();
+        assert!(line.starts_with("20") && line.chars().all(|c| !c.is_control() && c != '\u{202e}' && c != '\u{2028}'), "{line}");
+        assert!(line.matches("caller=").count() <= 1 || line.contains(quoted), "{line}");
+    }
 }

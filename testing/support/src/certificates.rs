@@ -1,36 +1,84 @@
 //! Certificates for servers and clients.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 
+/// The next certificate's serial number.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
+
 /// A certificate authority.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    /// Its own certificate's serial number.
+    pub serial: u64,
+    /// The certificates between it and its root, its own first, in PEM.
+    between: String,
+}
 
 /// A certificate and its key, in PEM.
 pub struct Issued {
-    /// The certificate.
+    /// The certificate, and those between it and its root.
     pub certificate: String,
     /// The private key.
     pub key: String,
+    /// Its serial number.
+    pub serial: u64,
 }
+
+/// A name of a client's certificate that isn't its subject.
+pub use rcgen::SanType as Name;
 
 impl Authority {
     /// One of this name, with a new key.
     pub fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        let (params, serial) = authority(name);
+        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(), serial, between: String::new() }
+    }
+
+    /// One below this one.
+    pub fn below(&self, name: &str) -> Self {
+        let (params, serial) = authority(name);
+        let issuer = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.issuer).unwrap();
+        Self { between: issuer.pem() + &self.between, issuer, serial }
     }
 
     /// Its own certificate, in PEM.
     pub fn certificate(&self) -> String {
-        self.0.pem()
+        self.issuer.pem()
+    }
+
+    /// A list, in PEM, that revokes the certificates with these serial numbers and is good for so long.
+    pub fn revoking(&self, serials: &[u64], lasting: Duration) -> String {
+        self.list(serials, SystemTime::now() + lasting)
+    }
+
+    /// A list that has expired.
+    pub fn expired_list(&self, serials: &[u64]) -> String {
+        self.list(serials, SystemTime::now() - Duration::from_secs(60))
+    }
+
+    fn list(&self, serials: &[u64], next_update: SystemTime) -> String {
+        let revoked = |&serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: next_update.into(),
+            crl_number: SerialNumber::from(SERIAL.fetch_add(1, Ordering::Relaxed)),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// A certificate for a server of this name.
@@ -64,15 +112,39 @@ impl Authority {
         self.issue(params)
     }
 
+    /// A certificate for a client of this name that is good for so long.
+    pub fn client_lasting(&self, name: &str, lasting: Duration) -> Issued {
+        let mut params = client(name, std::iter::empty());
+        params.not_after = (SystemTime::now() + lasting).into();
+        self.issue(params)
+    }
+
+    /// A certificate for a client of this name, with these further ones.
+    pub fn client_named(&self, name: &str, names: Vec<Name>) -> Issued {
+        self.client_of(name, names.into_iter())
+    }
+
     fn client_of(&self, name: &str, names: impl Iterator<Item = SanType>) -> Issued {
         self.issue(client(name, names))
     }
 
-    fn issue(&self, params: CertificateParams) -> Issued {
+    fn issue(&self, mut params: CertificateParams) -> Issued {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        params.serial_number = Some(SerialNumber::from(serial));
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        Issued { certificate: certificate.pem(), key: key.serialize_pem() }
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Issued { certificate: certificate.pem() + &self.between, key: key.serialize_pem(), serial }
     }
+}
+
+fn authority(name: &str) -> (CertificateParams, u64) {
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let mut params = CertificateParams::default();
+    params.serial_number = Some(SerialNumber::from(serial));
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    (params, serial)
 }
 
 fn client(name: &str, names: impl Iterator<Item = SanType>) -> CertificateParams {
