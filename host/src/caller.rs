@@ -24,19 +24,20 @@ pub enum Caller {
     Anonymous,
 }
 
-/// The names in a client's certificate. They come from whoever signed it, and are printable.
+/// The names in a client's certificate, each exactly as it is there. They come from whoever signed it. A server reads none that has control
+/// characters; a program that fills this in by itself shouldn't either.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Identity {
-    /// The subject, as RFC 4514 writes distinguished names.
+    /// The subject, as RFC 4514 writes distinguished names: `CN=node,O=admins`. Empty if there is none.
     pub subject: String,
-    /// The first URI name below `spiffe://`.
+    /// The SPIFFE id, which is the only URI then.
     pub spiffe: Option<String>,
-    /// The DNS names.
+    /// The DNS names, in lower case.
     pub dns: Vec<String>,
 }
 
 impl fmt::Display for Caller {
-    /// One word for logs: `process`, `uid:1000`, the SPIFFE id, `dns:NAME`, `subject:NAME` or `anonymous`.
+    /// What logs and records call it: `process`, `uid:1000`, the SPIFFE id, `dns:NAME`, `subject:NAME` or `anonymous`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process => f.write_str("process"),

@@ -13,8 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Options, log};
 
 /// Settings that have no flag.
-const ELSEWHERE: &str = "Settings that have no flag stand below `[server]` in the configuration: group, max-exchanges, max-waiting,
-max-connections and drain-seconds. So may those that have one. See docs/configuration.md";
+const ELSEWHERE: &str = "Settings that have no flag stand below `[server]` in the configuration: group, client-crl,
+client-crl-required, max-exchanges, max-waiting, max-connections, connection-seconds and drain-seconds. So may those that have one. See docs/configuration.md";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = ELSEWHERE)]
