@@ -7,6 +7,8 @@
 pub mod audit {
     pub mod record;
 }
+#[path = "../../host/src/caller.rs"]
+pub mod caller;
 #[path = "../../host/src/config/mod.rs"]
 pub mod config;
 #[path = "../../host/src/digest.rs"]
@@ -53,6 +55,26 @@ pub mod kms {
 
 #[path = "../../host/src/printable.rs"]
 mod printable;
+/// The names in certificates.
+#[path = "../../host/src/server"]
+pub mod server {
+    mod der;
+    mod distinguished_name;
+    mod identity;
+
+    use crate::caller::Identity;
+
+    /// Whom a certificate names.
+    pub fn identity(certificate: &[u8]) -> Option<Identity> {
+        identity::identity(certificate).ok()
+    }
+
+    /// Whom a subject and alternative names name.
+    pub fn named(subject: &[u8], alternative_names: &[u8]) -> Option<Identity> {
+        identity::named(subject, Some(alternative_names)).ok()
+    }
+}
+
 /// Whose a file is.
 #[path = "../../host/src/permissions.rs"]
 pub mod permissions;

@@ -47,7 +47,7 @@ pub(super) fn identity(certificate: &[u8]) -> Result<Identity, Nobody> {
 }
 
 /// Who a subject and the content of the extension with alternative names name.
-fn named(subject: &[u8], alternative_names: Option<&[u8]>) -> Result<Identity, Nobody> {
+pub(super) fn named(subject: &[u8], alternative_names: Option<&[u8]>) -> Result<Identity, Nobody> {
     let subject = distinguished_name::rfc4514(subject).map_err(Nobody::Subject)?;
     let Names { dns, uris } = alternative_names.map_or_else(|| Ok(Names::default()), Names::read)?;
     let spiffe = spiffe(&uris)?.map(str::to_owned);
