@@ -11,8 +11,12 @@ pub mod audit {
 pub mod caller;
 #[path = "../../host/src/config/mod.rs"]
 pub mod config;
+#[path = "../../host/src/der.rs"]
+mod der;
 #[path = "../../host/src/digest.rs"]
 pub mod digest;
+#[path = "../../host/src/distinguished_name.rs"]
+mod distinguished_name;
 #[path = "../../host/src/error.rs"]
 pub mod error;
 #[path = "../../host/src/key_uri/mod.rs"]
@@ -58,8 +62,6 @@ mod printable;
 /// The names in certificates.
 #[path = "../../host/src/server"]
 pub mod server {
-    mod der;
-    mod distinguished_name;
     mod identity;
 
     use crate::caller::Identity;

@@ -103,7 +103,13 @@ pub mod caller;
 pub mod component;
 pub mod config;
 mod count;
+#[cfg(any(feature = "cedar", feature = "server"))]
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only a server reads certificates"))]
+mod der;
 pub mod digest;
+#[cfg(any(feature = "cedar", feature = "server"))]
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only a server reads certificates"))]
+mod distinguished_name;
 pub mod embedding;
 pub mod error;
 mod exchange;

@@ -4,9 +4,9 @@ use x509_parser::certificate::X509CertificateParser;
 use x509_parser::nom::Parser as _;
 use x509_parser::oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME;
 
-use super::der::{self, SEQUENCE};
-use super::distinguished_name::{self, Unwritable};
 use crate::caller::Identity;
+use crate::der::{self, SEQUENCE};
+use crate::distinguished_name::{self, Unwritable};
 
 /// The most DNS names and URIs of a certificate.
 const MAX_NAMES: usize = 16;

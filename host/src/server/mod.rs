@@ -8,8 +8,6 @@ mod admission;
 mod connection;
 mod connections;
 mod corked;
-mod der;
-mod distinguished_name;
 mod exchanges;
 mod gate;
 mod grpc;

@@ -17,10 +17,10 @@ use x509_parser::time::ASN1Time;
 
 use super::connection::GREETING as PATIENCE;
 use super::connections::Connections;
-use super::distinguished_name::rfc4514;
 use super::identity::identity;
 use crate::Error;
 use crate::caller::Identity;
+use crate::distinguished_name::rfc4514;
 use crate::fresh::{Fresh, Source};
 
 /// The files that TLS is made of, all in PEM.

@@ -323,6 +323,7 @@ fn warnings_tell_of_names_that_nobody_has_and_of_forbidden_names() {
         ("permit (principal == Kms::Dns::\"a.example\", action, resource);", "1:1: a caller can have other names"),
         ("permit (principal in Kms::Dns::\"A.example\", action, resource);", "1:32: "),
         ("permit (principal in Kms::Domain::\"*.example\", action, resource);", "1:35: "),
+        ("permit (principal in Kms::Subject::\"O=admins, CN=node\", action, resource);", "1:36: "),
         ("permit (principal == Kms::User::\"root\", action, resource);", "1:33: "),
     ];
     for (text, begins) in warned {

@@ -1,7 +1,7 @@
 //! The encoding of certificates (DER, ITU-T X.690): tags, lengths and contents. Strict, so that one thing has one encoding.
 
 /// One value.
-pub(super) struct Value<'a> {
+pub(crate) struct Value<'a> {
     /// The tag's byte: class, whether it is constructed, and number.
     pub tag: u8,
     pub content: &'a [u8],
@@ -10,13 +10,13 @@ pub(super) struct Value<'a> {
 }
 
 /// The tags of what contains others.
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const SET: u8 = 0x31;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 /// The tag of an object identifier.
-pub(super) const OID: u8 = 0x06;
+pub(crate) const OID: u8 = 0x06;
 
 /// All values of an encoding, one behind the other.
-pub(super) fn values(mut encoding: &[u8]) -> Option<Vec<Value<'_>>> {
+pub(crate) fn values(mut encoding: &[u8]) -> Option<Vec<Value<'_>>> {
     let mut values = Vec::new();
     while !encoding.is_empty() {
         let (value, rest) = split(encoding)?;
@@ -27,7 +27,7 @@ pub(super) fn values(mut encoding: &[u8]) -> Option<Vec<Value<'_>>> {
 }
 
 /// The content of the one value that an encoding is, which has to have this tag.
-pub(super) fn content(encoding: &[u8], tag: u8) -> Option<&[u8]> {
+pub(crate) fn content(encoding: &[u8], tag: u8) -> Option<&[u8]> {
     let (value, rest) = split(encoding)?;
     (value.tag == tag && rest.is_empty()).then_some(value.content)
 }

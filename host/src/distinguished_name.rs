@@ -3,15 +3,15 @@
 //! One name has one text and one text is one name, but for the type of a string: `CN=node` is the same in UTF-8 and in ASCII. A name that can't be
 //! written so is an error, and never cut or mended.
 
-use super::der::{self, OID, SEQUENCE, SET, Value};
+use crate::der::{self, OID, SEQUENCE, SET, Value};
 use crate::error::printable;
 
 /// The most bytes of a name's text.
-pub(super) const MAX_LENGTH: usize = 1024;
+pub(crate) const MAX_LENGTH: usize = 1024;
 
 /// Why a name can't be written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub(super) enum Unwritable {
+pub(crate) enum Unwritable {
     #[error("is not encoded as DER demands")]
     Malformed,
     #[error("has a text in another encoding than it says")]
@@ -55,7 +55,7 @@ const TYPES: [(&[u8], &str); 27] = [
 ];
 
 /// The text of a `Name` (RFC 5280 section 4.1.2.4), given in DER. The last part comes first.
-pub(super) fn rfc4514(name: &[u8]) -> Result<String, Unwritable> {
+pub(crate) fn rfc4514(name: &[u8]) -> Result<String, Unwritable> {
     let parts = der::content(name, SEQUENCE).and_then(der::values).ok_or(Unwritable::Malformed)?;
     let mut text = String::new();
     for (index, part) in parts.iter().rev().enumerate() {
@@ -68,6 +68,42 @@ pub(super) fn rfc4514(name: &[u8]) -> Result<String, Unwritable> {
         }
     }
     Ok(text)
+}
+
+/// Whether a text is one that [`rfc4514`] writes: a rule for another one is for nobody.
+#[cfg(any(feature = "cedar", test))]
+pub(crate) fn is_rfc4514(text: &str) -> bool {
+    let mut escaped = false;
+    let is_end = |c: char| {
+        let is_end = matches!(c, ',' | '+') && !escaped;
+        escaped = c == '\\' && !escaped;
+        is_end
+    };
+    text.is_empty() || (text.len() <= MAX_LENGTH && text.split(is_end).all(is_attribute))
+}
+
+#[cfg(any(feature = "cedar", test))]
+fn is_attribute(text: &str) -> bool {
+    let Some((kind, value)) = text.split_once('=') else { return false };
+    let is_named = TYPES.iter().any(|(_, name)| *name == kind);
+    if let Some(digits) = value.strip_prefix('#') {
+        let is_hexadecimal = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
+        return is_hexadecimal && digits.len() >= 4 && digits.len().is_multiple_of(2) && (is_named || is_numbers(kind));
+    }
+    let (mut characters, mut rest) = (String::new(), value.chars());
+    while let Some(c) = rest.next() {
+        characters.extend(if c == '\\' { rest.next() } else { Some(c) });
+    }
+    let mut written = String::new();
+    is_named && write_escaped(&characters, &mut written).is_ok() && written == value
+}
+
+/// Whether a text is the numbers of a type that has no name.
+#[cfg(any(feature = "cedar", test))]
+fn is_numbers(text: &str) -> bool {
+    let is_number = |number: &str| number.parse::<u64>().is_ok_and(|parsed| parsed.to_string() == number);
+    let is_named = TYPES.iter().any(|(oid, _)| numbers(oid).as_deref() == Some(text));
+    text.contains('.') && text.split('.').all(is_number) && !is_named
 }
 
 /// A `RelativeDistinguishedName`: a set, whose members are in the order of their encodings.

@@ -101,6 +101,7 @@ fn awkward_names_are_written_as_openssl_writes_them() {
     for (parts, expected) in table {
         let name = name(parts);
         assert_eq!(rfc4514(&name).as_deref(), Ok(*expected));
+        assert!(is_rfc4514(expected), "{expected}");
         assert_eq!(openssl(&name), *expected);
     }
 }
@@ -167,6 +168,42 @@ fn what_can_not_be_written_exactly_is_refused() {
     }
     // The longest that is written: `CN=` and the rest.
     assert_eq!(rfc4514(&cn(UTF8, &long.as_bytes()[3..])).unwrap().len(), MAX_LENGTH);
+}
+
+#[test]
+fn a_text_that_is_written_otherwise_is_known_as_such() {
+    let wrong = [
+        "node",
+        // As older versions of this program wrote it, and as openssl does without options.
+        "C=DE, O=admins, CN=node",
+        "C = DE, CN = node",
+        "/C=DE/CN=node",
+        "cn=node",
+        "CommonName=node",
+        "2.5.4.3=#0C046E6F6465",
+        "1.2.3.4=hello",
+        "1.02.3=#0C00",
+        "1.2.3.4=#0C0",
+        "1.2.3.4=#0c00",
+        "CN=#",
+        "CN=a,",
+        ",CN=a",
+        "CN=a,,CN=b",
+        "CN=a+",
+        "CN= a",
+        "CN=a ",
+        "CN=a\"b",
+        "CN=a;b",
+        // Escapes that RFC 4514 allows and nobody needs.
+        r"CN=a\2Cb",
+        r"CN=a\=b",
+        r"CN=\a",
+        "CN=a\\",
+        "CN=a\nb",
+    ];
+    for text in wrong {
+        assert!(!is_rfc4514(text), "{text}");
+    }
 }
 
 /// Reads a text as RFC 4514 section 3 has it: parts, attributes, and of each the type and the value, whose escapes are undone. A value in hexadecimal
@@ -238,6 +275,7 @@ proptest! {
         let mut back = read(&text);
         back.iter_mut().for_each(|part| part.sort());
         back.reverse();
+        prop_assert!(is_rfc4514(&text), "{}", text);
         prop_assert_eq!(back, parts.iter().map(said).collect::<Vec<_>>(), "{}", text);
     }
 
