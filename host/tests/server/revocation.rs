@@ -10,6 +10,7 @@ use ocicrypt_kms_testing::program::{Program, refusal};
 use tonic::transport::Channel;
 
 use super::client::{call, runtime};
+use super::observing::{get, metrics_of};
 use super::serving::{Serving, user};
 use super::tls::{connect, serve, wrap};
 
@@ -89,20 +90,28 @@ fn a_connection_of_an_authority_that_is_gone_is_closed_and_others_are_not() {
 #[test]
 fn a_list_that_is_read_anew_closes_the_connections_of_those_whom_it_revokes() {
     let authority = Authority::new("ca");
-    let user = user_of(&authority.revoking(&[], DAY), "");
+    let user = user_of(&authority.revoking(&[], DAY), "metrics = \"127.0.0.1:0\"\n");
     let server = serve(&user, &authority);
+    let end = || {
+        let (_, text) = get(&metrics_of(&server), "/metrics");
+        text.lines()
+            .find_map(|line| line.strip_prefix("ocicrypt_kms_crl_next_update_timestamp_seconds ")?.parse::<f64>().ok())
+            .expect(&text)
+    };
+    let first_end = end();
     let [bad, good] = ["bad", "good"].map(|name| authority.client(name, &[]));
     runtime().block_on(async {
         let of_bad = connect(&server, &authority, Some(&bad)).await.unwrap();
         let of_good = connect(&server, &authority, Some(&good)).await.unwrap();
         ask(&of_bad).await.unwrap();
-        replace(&user, &authority.revoking(&[bad.serial], DAY));
+        replace(&user, &authority.revoking(&[bad.serial], 2 * DAY));
         assert_eq!(closed(&server, "subject:CN=bad"), "invalid peer certificate: Revoked");
         ask(&of_bad).await.unwrap_err();
         ask(&of_good).await.unwrap();
     });
     assert_eq!(refused(&server, &authority, &bad), "invalid peer certificate: Revoked");
     assert_eq!(count_closed(&server), 1);
+    assert!(end() > first_end + 80_000.0);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use ocicrypt_kms_protocol::Operation;
 use serde::{Deserialize, Deserializer};
 
 use crate::caller::{Caller, Identity};
+use crate::distinguished_name::is_rfc4514;
 use crate::exchange::DEFAULT_NAME;
 use crate::key_uri::{Addresses, KeyUri};
 use crate::policy::{Denial, Origin, Permit, Policy, Request};
@@ -207,6 +208,11 @@ fn caller(names: &[String]) -> Result<Caller, String> {
         [_, ..] if names.iter().all(is_certificates) => {
             let spiffe = names.iter().find(|name| name.starts_with("spiffe://")).cloned();
             let subject = after("subject:").into_iter().next().unwrap_or_default();
+            if !is_rfc4514(&subject) {
+                return Err(format!(
+                    "the subject `{subject}` is no caller's: write it as `openssl x509 -noout -subject -nameopt RFC2253,-esc_msb` prints it"
+                ));
+            }
             Ok(Caller::Certificate(Box::new(Identity { subject, spiffe, dns: after("dns:") })))
         }
         _ => Err(format!(

@@ -421,6 +421,7 @@ fn a_case_that_describes_no_request_fails() {
     };
     assert_eq!(good.check(&policy(ANYTHING), &Addresses::default()), Ok(()));
     assert!(change(|case| case.operation = "decrypt".into()).contains("neither wrap nor unwrap"));
+    assert!(change(|case| case.caller = vec!["subject:O=admins, CN=node".into()]).contains("`O=admins, CN=node` is no caller's"));
     assert!(change(|case| case.origin = Some("me".into())).contains("the origin `me`"));
     assert!(change(|case| case.time = Some("noon".into())).contains("not RFC 3339"));
     assert!(change(|case| case.component = Some("ab".into())).contains("not a SHA-256 digest"));
