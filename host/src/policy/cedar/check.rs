@@ -114,7 +114,7 @@ fn never_equal(literal: &EntityUid) -> Option<String> {
         {
             Some(format!("{literal} is no caller's: names are compared in lower case, without a dot at the end, and a domain has no `*.`"))
         }
-        Kind::Subject if !is_rfc4514(id) => Some(format!(
+        Kind::Subject if id.is_empty() || !is_rfc4514(id) => Some(format!(
             "{literal} is no caller's: write it as `openssl x509 -noout -subject -nameopt RFC2253,-esc_msb` prints it, as in Kms::Subject::\"CN=node,O=admins\""
         )),
         Kind::User | Kind::Group if id.parse::<u32>().map_or(true, |number| number.to_string() != id) => {

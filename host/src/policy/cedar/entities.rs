@@ -94,7 +94,8 @@ fn certificate(identity: &Identity) -> Entity {
     let dns: Vec<String> = identity.dns.iter().map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect();
     let mut names: HashSet<_> = dns.iter().map(|name| Kind::Dns.uid(name)).collect();
     names.extend(dns.iter().flat_map(|name| domains(name)).map(|domain| Kind::Domain.uid(domain)));
-    names.insert(Kind::Subject.uid(&identity.subject));
+    // No subject is nobody's name, and not one that all have who have none.
+    names.extend((!identity.subject.is_empty()).then(|| Kind::Subject.uid(&identity.subject)));
     match (&identity.spiffe, dns.first()) {
         (Some(spiffe), _) => spiffe_id(spiffe, names),
         (None, Some(dns)) => entity(Kind::Dns.uid(dns), Attributes::new(), names),

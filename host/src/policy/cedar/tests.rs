@@ -71,6 +71,7 @@ fn a_caller_has_no_other_names() {
         (&["dns:example.org"][..], "principal in Kms::Domain::\"example.org\""),
         (&["dns:notexample.org"], "principal in Kms::Domain::\"example.org\" || principal in Kms::Dns::\"example.org\""),
         (&["dns:a.example"], "principal is Kms::Spiffe || principal in Kms::TrustDomain::\"a.example\""),
+        (&["dns:a.example"], "principal in Kms::Subject::\"\""),
         (&["spiffe://a.example/b"], "principal in Kms::Dns::\"a.example\" || principal in Kms::Spiffe::\"spiffe://a.example\""),
         (&["uid:7", "gid:8"], "principal in Kms::User::\"8\" || principal in Kms::Group::\"7\""),
         (&["anonymous"], "principal is Kms::User || principal in Kms::Subject::\"\""),
@@ -323,6 +324,7 @@ fn warnings_tell_of_names_that_nobody_has_and_of_forbidden_names() {
         ("permit (principal == Kms::Dns::\"a.example\", action, resource);", "1:1: a caller can have other names"),
         ("permit (principal in Kms::Dns::\"A.example\", action, resource);", "1:32: "),
         ("permit (principal in Kms::Domain::\"*.example\", action, resource);", "1:35: "),
+        ("permit (principal in Kms::Subject::\"\", action, resource);", "1:36: "),
         ("permit (principal in Kms::Subject::\"O=admins, CN=node\", action, resource);", "1:36: "),
         ("permit (principal == Kms::User::\"root\", action, resource);", "1:33: "),
     ];
