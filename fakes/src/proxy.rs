@@ -30,6 +30,10 @@ const MAX_REQUEST: usize = 1024 * 1024;
 pub enum Disturbance {
     /// An error with this status and an empty JSON object, without asking the service.
     Status(u16),
+    /// 503 and an empty JSON object, with this `Retry-After` header, without asking the service.
+    RetryAfter(&'static str),
+    /// The answer says that it is so long, whatever its length is, and breaks off.
+    Length(u64),
     /// The right answer, this much later.
     Slow(Duration),
     /// A well-formed answer of so many MiB, streamed without saying its length first.
@@ -129,9 +133,9 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     };
     match disturbance {
         None => shared.forward(request).await,
-        Some(Disturbance::Status(status)) => {
-            (StatusCode::from_u16(status).expect("an HTTP status"), transport::json(Body::from("{}"))).into_response()
-        }
+        Some(Disturbance::Status(status)) => refusal(StatusCode::from_u16(status).expect("an HTTP status")),
+        Some(Disturbance::RetryAfter(wait)) => transport::retry_after(wait, refusal(StatusCode::SERVICE_UNAVAILABLE)),
+        Some(Disturbance::Length(length)) => transport::of_length(length, shared.forward(request).await).await,
         Some(Disturbance::Slow(delay)) => transport::slow(delay, shared.forward(request)).await,
         Some(Disturbance::Oversized(mebibytes)) => transport::oversized(mebibytes),
         Some(Disturbance::Truncated) => transport::truncated(shared.forward(request).await).await,
@@ -139,4 +143,8 @@ async fn pass_on(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         Some(Disturbance::HangUp) => transport::hang_up(),
         Some(Disturbance::Redirect(url)) => transport::redirect(&url),
     }
+}
+
+fn refusal(status: StatusCode) -> Response {
+    (status, transport::json(Body::from("{}"))).into_response()
 }

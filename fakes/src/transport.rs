@@ -53,9 +53,25 @@ pub(crate) fn redirect(url: &str) -> Response {
     (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, url)]).into_response()
 }
 
-/// The service is busy, as this refusal says, and will be for so many seconds.
-pub(crate) fn retry_after(seconds: u64, refusal: Response) -> Response {
-    ([(RETRY_AFTER, seconds.to_string())], refusal).into_response()
+/// The service is busy, as this refusal says, until when this header says.
+pub(crate) fn retry_after(wait: &'static str, refusal: Response) -> Response {
+    ([(RETRY_AFTER, wait)], refusal).into_response()
+}
+
+/// The answer, which says that it is so long, whatever its length is; then the connection closes.
+pub(crate) async fn of_length(length: u64, answer: Response) -> Response {
+    let mut response = broken_off(answer).await;
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+/// The same answer with this JSON as a member, whether a reader would take it or not, unless it is an error.
+pub(crate) async fn with_member(name: &'static str, json: &'static str, answer: Response) -> Response {
+    const PLACE: &str = "\"the place of a member\"";
+    let placed = altered(answer, |body| drop(body.insert(name.to_owned(), PLACE.trim_matches('"').into()))).await;
+    let (head, body) = placed.into_parts();
+    let text = String::from_utf8(whole(Response::new(body)).await.to_vec()).expect("the service answers in UTF-8");
+    Response::from_parts(head, Body::from(text.replace(PLACE, json)))
 }
 
 /// The right answer, this much later.

@@ -176,7 +176,7 @@ async fn a_redirect_names_its_target_and_keeps_the_method() {
 #[tokio::test]
 async fn too_many_requests_can_say_when_to_come_back() {
     let fake = fake();
-    fake.fault(Fault::RetryAfter(7));
+    fake.fault(Fault::RetryAfter("7"));
     let answer = raw(&fake).await.expect("an answer");
     assert_eq!(answer.status(), 429);
     assert_eq!(answer.headers()["retry-after"], "7");

@@ -19,8 +19,12 @@ pub enum Fault {
     Status(u16),
     /// 401, with this `WWW-Authenticate` header.
     Challenge(String),
-    /// 429, with a `Retry-After` header of so many seconds.
-    RetryAfter(u64),
+    /// 429, with this `Retry-After` header.
+    RetryAfter(&'static str),
+    /// The answer says that it is so long, whatever its length is, and breaks off.
+    Length(u64),
+    /// The answer has this JSON as this member, whether a reader would take it or not.
+    Member(&'static str, &'static str),
     /// An answer of this key identifier instead.
     Kid(String),
     /// An answer without this member.
@@ -53,7 +57,9 @@ impl Disturb for Fault {
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_str(&challenge).expect("a header"));
                 response
             }
-            Self::RetryAfter(seconds) => transport::retry_after(seconds, refusal::bare(StatusCode::TOO_MANY_REQUESTS)),
+            Self::RetryAfter(wait) => transport::retry_after(wait, refusal::bare(StatusCode::TOO_MANY_REQUESTS)),
+            Self::Length(length) => transport::of_length(length, answer.await).await,
+            Self::Member(name, json) => transport::with_member(name, json, answer.await).await,
             Self::Kid(kid) => altered(answer.await, |body| drop(body.insert("kid".to_owned(), kid.into()))).await,
             Self::Without(member) => altered(answer.await, |body| drop(body.remove(member))).await,
             Self::Flipped => altered(answer.await, flip).await,

@@ -16,8 +16,12 @@ use crate::transport::{self, altered};
 pub enum Fault {
     /// An error with this HTTP status, as Google's APIs give it.
     Status(u16),
-    /// 429, with a `Retry-After` header of so many seconds.
-    RetryAfter(u64),
+    /// 429, with this `Retry-After` header.
+    RetryAfter(&'static str),
+    /// The answer says that it is so long, whatever its length is, and breaks off.
+    Length(u64),
+    /// The answer has this JSON as this member, whether a reader would take it or not.
+    Member(&'static str, &'static str),
     /// The answer's checksum is not that of its data.
     WrongChecksum,
     /// The answer does not say that the plaintext's checksum was verified.
@@ -55,7 +59,9 @@ impl Disturb for Fault {
     async fn disturb(self, answer: impl Future<Output = Response> + Send) -> Response {
         match self {
             Self::Status(status) => refusal::bare(StatusCode::from_u16(status).expect("an HTTP status")),
-            Self::RetryAfter(seconds) => transport::retry_after(seconds, refusal::bare(StatusCode::TOO_MANY_REQUESTS)),
+            Self::RetryAfter(wait) => transport::retry_after(wait, refusal::bare(StatusCode::TOO_MANY_REQUESTS)),
+            Self::Length(length) => transport::of_length(length, answer.await).await,
+            Self::Member(name, json) => transport::with_member(name, json, answer.await).await,
             Self::WrongChecksum => altered(answer.await, wrong_checksum).await,
             Self::PlaintextNotVerified => altered(answer.await, |body| drop(body.remove("verifiedPlaintextCrc32c"))).await,
             Self::CiphertextNotVerified => altered(answer.await, |body| drop(body.remove("verifiedCiphertextCrc32c"))).await,

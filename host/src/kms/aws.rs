@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use self::answer::{Answered, Asked, is_of, parse};
 use self::chain::Chain;
 use self::places::Places;
-use super::http::{Call, Http};
+use super::http::{Call, Http, Repeat};
 use super::{Cipher, Header, KeyService, KeyWrap, OpenKey, WrappedKey};
 use crate::error::printable;
 use crate::key_uri::{Algorithm, AwsKey, Key, KeyUri, aws_dns_suffix};
@@ -233,7 +233,7 @@ impl KmsKey {
         headers.insert("x-amz-target", HeaderValue::from_static(target(operation)));
         signature::sign(credentials, &region, &url, &mut headers, &body).map_err(|reason| self.unsigned(&reason))?;
         tracing::debug!(key = self.uri, host = url.host_str(), target = target(operation), "calling AWS KMS");
-        let call = Call { key: &self.uri, method: Method::POST, url: &url, headers, body, deadline: self.deadline };
+        let call = Call { key: &self.uri, method: Method::POST, url: &url, headers, body, deadline: self.deadline, repeat: Repeat::Freely };
         let answer = http.send_while(call, refusal::is_busy).await?;
         if !answer.status.is_success() {
             let refusal = refusal::Refusal::read(&answer);

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use self::answer::{Asked, BASE64_URL, identifier, version_of};
 use self::credentials::Credentials;
 use super::answer::Answer;
-use super::http::{Call, Http, below, parse_endpoint};
+use super::http::{Call, Http, Repeat, below, parse_endpoint};
 use super::{Header, KeyService, KeyWrap, OpenKey, WrappedKey};
 use crate::error::printable;
 use crate::key_uri::{Algorithm, AzureKey, Key, KeyUri};
@@ -151,7 +151,7 @@ impl WrappingKey {
         let token = self.credentials.bearer(&self.uri, self.name.domain(), self.deadline).await?;
         let headers = HeaderMap::from_iter([(AUTHORIZATION, token)]);
         tracing::debug!(key = self.uri, host = url.host_str(), path = url.path(), "calling Key Vault");
-        let call = Call { key: &self.uri, method: Method::POST, url: &url, headers, body, deadline: self.deadline };
+        let call = Call { key: &self.uri, method: Method::POST, url: &url, headers, body, deadline: self.deadline, repeat: Repeat::Freely };
         let answer = self.http.send(call).await?;
         if answer.status.is_success() {
             return Ok(answer);

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, RequestBuilder, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, RequestBuilder, StatusCode, Url};
 use zeroize::Zeroizing;
 
 pub use super::answer::Answer;
+use super::answer::retry_after;
 use crate::kms::request_id;
 use crate::{Error, count};
 
@@ -44,7 +45,7 @@ pub struct Http {
 pub struct Call<'a> {
     /// The key's URI, for errors.
     pub key: &'a str,
-    /// `GET` or `POST`. A call may be repeated, so it must be one that changes nothing.
+    /// `GET` or `POST`.
     pub method: Method,
     /// Where to.
     pub url: &'a Url,
@@ -54,13 +55,26 @@ pub struct Call<'a> {
     pub body: Zeroizing<Vec<u8>>,
     /// When the exchange must have ended.
     pub deadline: Instant,
+    /// After which failures it is made again.
+    pub repeat: Repeat,
+}
+
+/// After which failures a call is made again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Repeat {
+    /// After each that may pass: the call changes nothing.
+    Freely,
+    /// Only if nobody can have acted upon the call: it may use something up, such as a secret that is good for one login.
+    IfNotActedUpon,
 }
 
 /// Why an attempt gave nothing to return.
 enum Failure {
     /// The service asks to try again: its answer, and when it asks for that.
     Busy(Answer, Option<Duration>),
-    /// It could not be reached, or stopped in the middle.
+    /// It could not be reached.
+    Unreached(String),
+    /// It stopped in the middle, or did not answer in time: it may have acted upon the call.
     Broken(String),
     /// It answered what no repetition will mend.
     Final(Error),
@@ -73,8 +87,8 @@ impl Http {
         Self { authorities: Some(file), ..Self::default() }
     }
 
-    /// Makes a call and reads the answer. A call is repeated after 429, 5xx and broken connections, with growing waits, as long as
-    /// the deadline allows; `Retry-After` is heeded.
+    /// Makes a call and reads the answer. A call is repeated after 429, 5xx and broken connections, if it may be, with growing waits, as long
+    /// as the deadline allows; the seconds of a `Retry-After` are heeded.
     ///
     /// # Errors
     /// If the service can't be reached before the deadline, redirects, or answers too much.
@@ -89,7 +103,7 @@ impl Http {
     pub async fn send_while(&self, call: Call<'_>, is_busy: fn(&Answer) -> bool) -> Result<Answer, Error> {
         let client = self.client(call.url)?;
         let body = Bytes::from_owner(call.body);
-        let Call { key, method, url, mut headers, deadline, .. } = call;
+        let Call { key, method, url, mut headers, deadline, repeat, .. } = call;
         if !body.is_empty() {
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         }
@@ -98,13 +112,13 @@ impl Http {
         let waits = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_times(RETRIES).with_jitter();
         let outcome = attempt
             .retry(waits)
-            .when(|failure| !matches!(failure, Failure::Final(_)))
+            .when(|failure| failure.may_be_repeated(repeat))
             .adjust(|failure, wait| within(deadline, asked(failure).max(wait?)))
             .notify(|failure, wait| tracing::debug!(key, ?wait, reason = failure.reason(), "trying again"))
             .await;
         match outcome {
             Ok(answer) | Err(Failure::Busy(answer, _)) => Ok(answer),
-            Err(Failure::Broken(reason)) => Err(Error::Unavailable { key: key.to_owned(), reason }),
+            Err(Failure::Unreached(reason) | Failure::Broken(reason)) => Err(Error::Unavailable { key: key.to_owned(), reason }),
             Err(Failure::Final(error)) => Err(error),
         }
     }
@@ -157,7 +171,7 @@ async fn attempt(
 ) -> Result<Answer, Failure> {
     let time = ATTEMPT.min(deadline.saturating_duration_since(Instant::now()));
     let exchange = async {
-        let response = request.send().await.map_err(|error| Failure::Broken(unreachable(url, &error)))?;
+        let response = request.send().await.map_err(|error| Failure::of(url, &error))?;
         let (answer, wait) = read(key, url, response).await?;
         if is_busy(&answer) { Err(Failure::Busy(answer, wait)) } else { Ok(answer) }
     };
@@ -178,7 +192,7 @@ async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<(
     if status.is_redirection() {
         return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
     }
-    let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+    let wait = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.as_bytes()));
     note_request_id(response.headers());
     let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = read_body(&mut response).await.map_err(|error| Failure::Broken(unreachable(url, &error)))?;
@@ -187,6 +201,24 @@ async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<(
 }
 
 impl Failure {
+    /// That of a request that was not answered.
+    fn of(url: &Url, error: &reqwest::Error) -> Self {
+        let reason = unreachable(url, error);
+        if error.is_connect() { Self::Unreached(reason) } else { Self::Broken(reason) }
+    }
+
+    fn may_be_repeated(&self, repeat: Repeat) -> bool {
+        match self {
+            Self::Final(_) => false,
+            Self::Unreached(_) => true,
+            // Both say that the call was turned away; 5xx may come from a proxy that had passed it on.
+            Self::Busy(answer, _) => {
+                repeat == Repeat::Freely || matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::PRECONDITION_FAILED)
+            }
+            Self::Broken(_) => repeat == Repeat::Freely,
+        }
+    }
+
     fn answer(&self) -> Option<&Answer> {
         if let Self::Busy(answer, _) = self { Some(answer) } else { None }
     }
@@ -194,7 +226,7 @@ impl Failure {
     fn reason(&self) -> &str {
         match self {
             Self::Busy(answer, _) => answer.status.as_str(),
-            Self::Broken(reason) => reason,
+            Self::Unreached(reason) | Self::Broken(reason) => reason,
             Self::Final(_) => "",
         }
     }
@@ -209,7 +241,8 @@ fn asked(failure: &Failure) -> Duration {
 
 /// A wait that ends before the deadline, with a little time for the attempt itself; else none, and the last failure is the outcome.
 fn within(deadline: Instant, wait: Duration) -> Option<Duration> {
-    (Instant::now() + wait + FIRST_WAIT < deadline).then_some(wait)
+    let left = deadline.saturating_duration_since(Instant::now());
+    (wait < left.saturating_sub(FIRST_WAIT)).then_some(wait)
 }
 
 /// What reqwest says at the end of its chain of causes; its own text would repeat the URL.
@@ -331,5 +364,18 @@ mod tests {
         let soon = Instant::now() + Duration::from_secs(1);
         assert_eq!(within(soon, Duration::from_millis(500)), Some(Duration::from_millis(500)));
         assert_eq!(within(soon, Duration::from_secs(2)), None);
+        assert_eq!(within(soon, Duration::MAX), None);
+    }
+
+    #[test]
+    fn what_may_have_been_acted_upon_is_repeated_only_if_it_changes_nothing() {
+        let busy = |status| Failure::Busy(Answer { status, challenge: None, body: Zeroizing::default() }, None);
+        let told = |status: u16| busy(StatusCode::from_u16(status).unwrap());
+        for failure in [told(500), told(502), told(503), told(504), Failure::Broken(String::new())] {
+            assert!(failure.may_be_repeated(Repeat::Freely) && !failure.may_be_repeated(Repeat::IfNotActedUpon), "{}", failure.reason());
+        }
+        for failure in [told(412), told(429), Failure::Unreached(String::new())] {
+            assert!(failure.may_be_repeated(Repeat::Freely) && failure.may_be_repeated(Repeat::IfNotActedUpon), "{}", failure.reason());
+        }
     }
 }

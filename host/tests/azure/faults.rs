@@ -105,7 +105,7 @@ fn what_will_not_pass_is_not_tried_again() {
 fn a_vault_that_will_be_busy_beyond_the_deadline_is_not_waited_for() {
     let stage = Stage::with(|config| config.deadline_seconds = 5);
     stage.wrap(&[&uri(KEY)]);
-    stage.fake.fault(Fault::RetryAfter(60));
+    stage.fake.fault(Fault::RetryAfter("60"));
     let (outcome, time) = stage.timed(&wrapping(&[&uri(KEY)]));
     assert!(time < Duration::from_secs(2), "{time:?}");
     let line = line(outcome, ErrorKind::Unavailable);

@@ -11,6 +11,9 @@ use crate::stage::{Stage, refused};
 rows![over_http => [
     what_may_pass_is_tried_again,
     a_service_that_stays_busy_is_told_within_the_deadline,
+    a_wait_without_end_is_not_begun,
+    a_wait_that_is_no_number_of_seconds_is_not_heeded,
+    a_length_that_is_a_lie_is_a_broken_connection,
     a_service_that_is_too_slow_is_told_within_the_deadline,
     an_answer_that_is_too_long_is_not_read_to_its_end,
     an_answer_that_was_cut_is_refused,
@@ -35,6 +38,39 @@ fn a_service_that_stays_busy_is_told_within_the_deadline(case: &Case<'_>) {
             assert!(line.starts_with(&key) && time < Duration::from_secs(3), "{time:?} {line}");
         }
         stage.calls();
+    }
+}
+
+fn a_wait_without_end_is_not_begun(case: &Case<'_>) {
+    let (stage, key) = (Stage::new(case), case.create_key());
+    for wait in ["18446744073709551615", "18446744073709551616", "99999999999999999999999999999999"] {
+        for (outcome, time) in stage.disturbed(&key, |proxy| proxy.disturb(Disturbance::RetryAfter(wait), 100)) {
+            let line = refused(outcome, &[Unavailable]);
+            assert!(line.starts_with(&key) && time < Duration::from_secs(5), "{wait}: {time:?} {line}");
+        }
+        assert_eq!(stage.calls(), 1, "{wait}");
+    }
+    stage.wrap(&key);
+}
+
+fn a_wait_that_is_no_number_of_seconds_is_not_heeded(case: &Case<'_>) {
+    let (stage, key) = (Stage::new(case), case.create_key());
+    for wait in ["-1", "1e400", "NaN", "", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        for (outcome, _) in stage.disturbed(&key, |proxy| proxy.disturb(Disturbance::RetryAfter(wait), 1)) {
+            outcome.unwrap_or_else(|failure| panic!("{wait}: {}", failure.line));
+        }
+        assert_eq!(stage.calls(), 2, "{wait}");
+    }
+}
+
+fn a_length_that_is_a_lie_is_a_broken_connection(case: &Case<'_>) {
+    let (stage, key) = (Stage::new(case), case.create_key());
+    // The last that HTTP libraries take for a length, and the next, which they don't.
+    for length in [1 << 20, u64::MAX - 2, u64::MAX] {
+        for (outcome, _) in stage.disturbed(&key, |proxy| proxy.disturb(Disturbance::Length(length), 1)) {
+            outcome.unwrap_or_else(|failure| panic!("{length}: {}", failure.line));
+        }
+        assert_eq!(stage.calls(), 2, "{length}");
     }
 }
 

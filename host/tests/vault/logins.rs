@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use ocicrypt_kms::ErrorKind;
 use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms_fakes::{Disturbance, Proxy};
 use ocicrypt_kms_testing::bao::{Bao, ROOT};
 use ocicrypt_kms_testing::program::text_of;
 use ocicrypt_kms_testing::scripted::{Reply, Request, Scripted};
@@ -277,4 +278,50 @@ fn nothing_is_asked_before_a_key_is_used() {
     assert!(server.take_paths().is_empty());
     user.wrap(KEY);
     assert_eq!(server.take_paths(), ["/v1/auth/approle/login", "/v1/transit/encrypt/k"]);
+}
+
+/// A server that obliges, behind what goes wrong on the way, and a user who logs in.
+fn behind_a_proxy(server: &Scripted) -> (Proxy, User) {
+    let proxy = Proxy::start(&server.address(), None);
+    let user = User::new(&[("BAO_ADDR", &proxy.address())], "[vault.approle]\nrole-id = 'r'");
+    (proxy, user)
+}
+
+#[test]
+fn a_login_that_may_have_been_acted_upon_is_not_made_a_second_time() {
+    let server = gatekeeper(|_| true);
+    let broken = [Disturbance::HangUp, Disturbance::BrokenOff, Disturbance::Length(1 << 62)];
+    for fault in broken.into_iter().chain([500, 502, 503, 504].map(Disturbance::Status)) {
+        let (proxy, user) = behind_a_proxy(&server);
+        proxy.disturb(fault.clone(), 1);
+        let error = user.try_wrap(KEY).unwrap_err();
+        assert!(error.kind() == ErrorKind::Unavailable && error.line().starts_with(KEY), "{fault:?}: {}", error.line());
+        assert_eq!(proxy.take_calls(), 1, "{fault:?}");
+        user.wrap(KEY);
+    }
+}
+
+#[test]
+fn a_login_that_was_turned_away_is_made_again() {
+    let server = gatekeeper(|_| true);
+    for status in [412, 429] {
+        let (proxy, user) = behind_a_proxy(&server);
+        proxy.disturb(Disturbance::Status(status), 1);
+        user.wrap(KEY);
+        assert_eq!(proxy.take_calls(), 3, "{status}");
+    }
+}
+
+#[test]
+fn a_secret_id_of_one_use_is_not_wasted_on_a_connection_that_breaks() {
+    let bao = Bao::start();
+    let config = with_approle(&bao, &[], &["num_uses=1"]);
+    let authority = std::fs::read_to_string(bao.authority()).unwrap();
+    let proxy = Proxy::start(&bao.address(), Some(&authority));
+    proxy.disturb(Disturbance::BrokenOff, 1);
+    let user = User::new(&[("BAO_ADDR", &proxy.address())], &config).keeps_secret(&secret_of(&bao));
+    let line = user.try_wrap(KEY).unwrap_err().line();
+    assert!(line.contains("broke the connection"), "what happened is told, not that the secret id was used up: {line}");
+    let line = user.try_wrap(KEY).unwrap_err().line();
+    assert!(line.contains("a secret id can expire or be used up"), "{line}");
 }

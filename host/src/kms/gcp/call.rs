@@ -14,7 +14,7 @@ use super::verb::Verb;
 use crate::Error;
 use crate::key_uri::GcpKey;
 use crate::kms::MAX_CIPHERTEXT;
-use crate::kms::http::{Answer, Call, Http, below};
+use crate::kms::http::{Answer, Call, Http, Repeat, below};
 
 /// A key of Cloud KMS, and what it takes to ask for it.
 pub(super) struct Remote {
@@ -50,7 +50,7 @@ impl Remote {
         let url = below(&self.endpoint, &format!("v1/{name}{}", verb.suffix()));
         let headers = self.credentials.headers(&self.uri, self.deadline).await?;
         tracing::debug!(key = self.uri, host = url.host_str(), ?verb, "calling Cloud KMS");
-        let call = Call { key: &self.uri, method, url: &url, headers, body, deadline: self.deadline };
+        let call = Call { key: &self.uri, method, url: &url, headers, body, deadline: self.deadline, repeat: Repeat::Freely };
         let answer = self.http.send(call).await?;
         match answer.status.is_success() {
             true => Ok(answer),

@@ -131,16 +131,30 @@ pub struct Auth {
 pub fn auth(body: &[u8]) -> Auth {
     let outer = Object::parse(body).unwrap_or_default();
     let auth = outer.object("auth").unwrap_or_default();
-    let number = |name| auth.get(name).and_then(|value| value.text().parse::<u32>().ok()).unwrap_or(0);
+    // What is there and can't be read is none of the usual numbers.
+    let number = |name| auth.get(name).map_or(Some(0), |value| value.text().parse::<u32>().ok());
     let token = auth.get("client_token").and_then(string).map(|text| Zeroizing::new(text.into_owned().into_bytes()));
     // 0 seconds: it does not expire; 0 uses: as many as one likes.
-    let lease = Some(number("lease_duration")).filter(|&seconds| seconds > 0);
-    Auth { token, lease: lease.map(|seconds| Duration::from_secs(seconds.into())), reusable: number("num_uses") == 0 }
+    let (lease, uses) = (number("lease_duration"), number("num_uses"));
+    let reusable = lease.is_some() && uses == Some(0);
+    Auth { token, lease: lease.filter(|&seconds| seconds > 0).map(|seconds| Duration::from_secs(seconds.into())), reusable }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_whose_lease_or_uses_are_absurd_is_not_kept() {
+        let auth = |lease: &str, uses: &str| {
+            auth(format!(r#"{{"auth":{{"client_token":"t","lease_duration":{lease},"num_uses":{uses}}}}}"#).as_bytes())
+        };
+        assert!(auth("0", "0").reusable && auth("4294967295", "0").reusable && !auth("3600", "1").reusable);
+        for absurd in ["4294967296", "18446744073709551615", "18446744073709551616", "-1", "0.5", "1e400", "\"3600\"", "[]"] {
+            let (by_lease, by_uses) = (auth(absurd, "0"), auth("3600", absurd));
+            assert!(!by_lease.reusable && by_lease.lease.is_none() && !by_uses.reusable, "{absurd}");
+        }
+    }
 
     #[test]
     fn ciphertexts_are_read_in_one_spelling() {

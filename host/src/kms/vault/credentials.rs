@@ -213,7 +213,9 @@ impl Login {
             return refusal::busy(key, answer, &message);
         }
         let hint = match &self.method {
-            Method::AppRole { .. } => "check `role-id`, the secret id and `mount` below `[vault.approle]`; a secret id can expire".into(),
+            Method::AppRole { .. } => {
+                "check `role-id`, the secret id and `mount` below `[vault.approle]`; a secret id can expire or be used up".into()
+            }
             Method::Jwt { name, role, file } => format!(
                 "check that the role `{role}` is bound to the token in {} (its subject, audience and issuer), and `mount` below `[vault.{name}]`",
                 file.display()

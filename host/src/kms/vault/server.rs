@@ -7,7 +7,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use zeroize::Zeroizing;
 
-use super::super::http::{Answer, Call, Http, below};
+use super::super::http::{Answer, Call, Http, Repeat, below};
 use super::credentials::Token;
 use super::refusal::is_busy;
 use super::settings::{Settings, variable_name};
@@ -37,6 +37,8 @@ pub(super) struct Post<'a> {
     /// A JSON text.
     pub body: Zeroizing<Vec<u8>>,
     pub deadline: Instant,
+    /// After which failures it is made again.
+    pub repeat: Repeat,
 }
 
 impl Server {
@@ -70,8 +72,8 @@ impl Server {
         headers.extend(self.namespace.clone()?.map(|namespace| (NAMESPACE, namespace)));
         headers.extend(token.map(|token| (TOKEN, token.header())));
         tracing::debug!(key = post.key, host = url.host_str(), path = post.path, "calling Vault");
-        let Post { key, body, deadline, .. } = post;
-        let call = Call { key, method: Method::POST, url: &url, headers, body, deadline };
+        let Post { key, body, deadline, repeat, .. } = post;
+        let call = Call { key, method: Method::POST, url: &url, headers, body, deadline, repeat };
         let answer = self.http.send_while(call, is_busy).await.map_err(|error| self.with_advice(error))?;
         if let Some(id) = Object::parse(&answer.body).ok().and_then(|members| string(members.get("request_id")?)) {
             request_id::note(&id);

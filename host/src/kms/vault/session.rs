@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use super::super::http::Answer;
+use super::super::http::{Answer, Repeat};
 use super::credentials::{Credentials, Found, LoggedIn, Login, Token};
 use super::server::{Post, Server};
 use super::settings::Settings;
@@ -46,7 +46,7 @@ impl Session {
 
     /// Makes a request: once, and once more if a token that was kept is refused and a login gives another.
     pub async fn post(&self, key: &str, path: &str, body: &Zeroizing<Vec<u8>>, deadline: Instant) -> Result<Answer, Error> {
-        let post = || Post { key, path, body: body.clone(), deadline };
+        let post = || Post { key, path, body: body.clone(), deadline, repeat: Repeat::Freely };
         let login = match self.credentials.find(key)? {
             Found::Token(token) => return self.server.post(Some(&token), post()).await,
             Found::Login(login) => login,
@@ -95,7 +95,9 @@ impl Session {
         // Counted from before the request, so that it never seems to last longer than it does.
         let begun = Instant::now();
         let path = login.path();
-        let answer = self.server.post(None, Post { key, path: &path, body: login.body()?, deadline }).await;
+        // A secret id may be good for one login, and one that was acted upon has used it up.
+        let post = Post { key, path: &path, body: login.body()?, deadline, repeat: Repeat::IfNotActedUpon };
+        let answer = self.server.post(None, post).await;
         let logged_in = answer.and_then(|answer| login.read(key, &answer));
         count::token(Service::Vault, logged_in.is_ok());
         let LoggedIn { token, lease, reusable } = logged_in?;
