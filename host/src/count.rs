@@ -7,6 +7,7 @@ use ocicrypt_kms_protocol::Operation;
 #[cfg(feature = "http")]
 use crate::key_uri::Scheme;
 use crate::key_uri::Service;
+use crate::panics::outcome_of_dropped;
 use crate::{Error, ErrorKind};
 
 /// Exchanges, by `operation`, `service` and `outcome`.
@@ -41,18 +42,18 @@ pub(crate) const REQUESTS: &str = "ocicrypt_kms_requests_total";
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault", all(feature = "http", feature = "server")))]
 pub(crate) const TOKENS: &str = "ocicrypt_kms_tokens_total";
 
-/// What becomes of an exchange. One that is dropped before it is finished was given up by its caller.
+/// What becomes of an exchange. One that is dropped before it is finished was given up by its caller, or panicked.
 pub(crate) struct Counted {
     operation: Option<Operation>,
     service: Option<Service>,
     began: Instant,
-    outcome: &'static str,
+    outcome: Option<&'static str>,
 }
 
 impl Counted {
     pub fn begin() -> Self {
         metrics::gauge!(IN_FLIGHT).increment(1);
-        Self { operation: None, service: None, began: Instant::now(), outcome: "cancelled" }
+        Self { operation: None, service: None, began: Instant::now(), outcome: None }
     }
 
     /// Notes what was asked for, which the message says.
@@ -63,7 +64,7 @@ impl Counted {
     /// Notes the outcome, and the service of the key that the exchange was about.
     pub fn finish<T>(&mut self, service: Option<Service>, outcome: &Result<T, Error>) {
         self.service = service;
-        self.outcome = name(outcome);
+        self.outcome = Some(name(outcome));
         if matches!(outcome, Err(error) if error.kind() == ErrorKind::Component) {
             metrics::counter!(TRAPS).increment(1);
         }
@@ -78,8 +79,9 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let operation = self.operation.map_or("none", Operation::as_str);
         let service = self.service.map_or("none", Service::as_str);
+        let outcome = self.outcome.unwrap_or_else(outcome_of_dropped);
         metrics::gauge!(IN_FLIGHT).decrement(1);
-        metrics::counter!(EXCHANGES, "operation" => operation, "service" => service, "outcome" => self.outcome).increment(1);
+        metrics::counter!(EXCHANGES, "operation" => operation, "service" => service, "outcome" => outcome).increment(1);
         metrics::histogram!(EXCHANGE_SECONDS, "operation" => operation, "service" => service).record(self.began.elapsed());
     }
 }

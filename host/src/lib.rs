@@ -118,6 +118,7 @@ mod fresh;
 pub mod key_uri;
 pub mod kms;
 pub mod lending;
+mod panics;
 mod permissions;
 pub mod policy;
 mod printable;

@@ -20,6 +20,7 @@ mod jose;
 mod lending;
 mod other_components;
 mod own_host;
+mod panics;
 mod policy;
 mod process_wide;
 mod public_keys;

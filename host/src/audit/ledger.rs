@@ -15,6 +15,7 @@ use crate::caller::Caller;
 use crate::digest::Digest;
 use crate::error::printable;
 use crate::lending::{MAX_OPENS, MAX_USES};
+use crate::panics::outcome_of_dropped;
 use crate::policy::Origin;
 use crate::{Error, ErrorKind};
 
@@ -208,7 +209,7 @@ impl Book {
         match ended {
             Ended::Well => self.keep(entry, "ok", began.elapsed()),
             Ended::Failed(error) => self.keep_failure(entry, error, error.line(), began.elapsed()),
-            Ended::Cancelled => self.keep(entry, "cancelled", began.elapsed()),
+            Ended::Cancelled => self.keep(entry, outcome_of_dropped(), began.elapsed()),
         }
     }
 
@@ -245,11 +246,11 @@ impl Book {
 }
 
 impl Drop for Book {
-    /// An exchange that was given up.
+    /// An exchange that was given up, or panicked.
     fn drop(&mut self) {
         if !self.concluded {
             self.close();
-            self.keep(self.common.clone(), "cancelled", self.began.elapsed());
+            self.keep(self.common.clone(), outcome_of_dropped(), self.began.elapsed());
         }
         if !self.kept.is_empty() {
             self.audit.leave(std::mem::take(&mut self.kept));

@@ -3,11 +3,11 @@
 use zeroize::Zeroizing;
 
 use super::KeyProvider;
-use super::panics::contained;
 use crate::Error;
 use crate::embedding::Call;
 use crate::exchange::Exchange;
 use crate::key_uri::Service;
+use crate::panics::contained;
 use crate::sandbox::End;
 
 /// An exchange that is the last thing its process does but to write the answer. [`KeyProvider::last_exchange`] makes it.
@@ -37,8 +37,8 @@ impl LastExchange {
             let begun = provider.host.begin_with(|| read, Call::default()).await?;
             provider.run(begun, End::Process).await
         };
-        let outcome = contained(exchange).await;
+        let outcome = contained("an exchange", exchange).await;
         std::mem::forget(provider);
-        outcome
+        outcome?
     }
 }

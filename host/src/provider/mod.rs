@@ -2,7 +2,6 @@
 
 mod builder;
 mod last;
-mod panics;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,11 +12,11 @@ use zeroize::Zeroizing;
 
 pub use self::builder::Builder;
 pub use self::last::LastExchange;
-use self::panics::contained;
 #[cfg(feature = "server")]
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::embedding::{Begun, Call, Host};
+use crate::panics::contained;
 #[cfg(feature = "server")]
 use crate::policy::Policy;
 use crate::sandbox::{End, Sandbox};
@@ -92,7 +91,7 @@ impl KeyProvider {
             let begun = self.host.begin(message, call).await?;
             self.run(begun, End::Instance).await
         };
-        contained(exchange).await
+        contained("an exchange", exchange).await?
     }
 
     /// The longest time that an exchange may take.

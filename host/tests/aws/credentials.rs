@@ -260,3 +260,49 @@ fn credentials_are_not_looked_for_before_a_key_is_used() {
     let (code, line) = program.wrap("local://missing").unwrap_err();
     assert!(code == 5 && server.requests().is_empty(), "{code} {line}");
 }
+
+/// The metadata service of EC2, whose tokens live for so many seconds.
+fn instance_of_ttl(seconds: &'static str) -> Scripted {
+    Scripted::start(move |request, _| match request.method.as_str() {
+        "PUT" => Reply::new(200, "imds").header("x-aws-ec2-metadata-token-ttl-seconds", seconds),
+        _ => instance(request),
+    })
+}
+
+#[test]
+fn an_absurd_lifetime_of_a_token_is_told_in_one_line() {
+    let kms = kms();
+    for (seconds, says) in [
+        ("18446744073709551615", "the token service's answer is absurd"),
+        ("9223372036854775807", "the token service's answer is absurd"),
+        ("18446744073709551616", "no AWS credentials were given"),
+        ("-1", "no AWS credentials were given"),
+        ("1e400", "no AWS credentials were given"),
+    ] {
+        let server = instance_of_ttl(seconds);
+        let program = Program::new(&kms.address())
+            .set("AWS_EC2_METADATA_DISABLED", "false")
+            .set("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.address());
+        let (code, line) = program.wrap(&uri(ARN)).unwrap_err();
+        assert!([5, 6].contains(&code) && line.starts_with(&uri(ARN)) && line.contains(says), "{seconds}: {code} {line}");
+        let (code, line) = program.wrap(&uri("alias/team")).unwrap_err();
+        assert!(code == 2 && line.contains("set AWS_REGION"), "{seconds}: {code} {line}");
+    }
+    assert!(kms.requests().is_empty());
+}
+
+#[test]
+fn credentials_of_any_date_are_used_or_refused_without_a_panic() {
+    let kms = kms();
+    for date in ["0000-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z", "10000-01-01T00:00:00Z", "", "1e400", "never"] {
+        let agent = Scripted::start(move |_, _| {
+            let body = json!({"AccessKeyId": "container", "SecretAccessKey": SECRET, "Token": "token", "Expiration": date});
+            Reply::new(200, body.to_string())
+        });
+        let program = Program::new(&kms.address()).set("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/creds", agent.address()));
+        if let Err((code, line)) = program.wrap(&uri(ARN)) {
+            assert!([5, 6].contains(&code) && line.starts_with(&uri(ARN)), "{date}: {code} {line}");
+        }
+    }
+    assert!(!kms.requests().is_empty());
+}

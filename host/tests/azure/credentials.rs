@@ -194,3 +194,38 @@ fn credentials_are_not_looked_at_for_keys_of_other_services() {
     let (_, line) = program.refused(&wrapping(&["local://absent"]));
     assert!(line.starts_with("local://absent: ") && !line.contains("AZURE"), "{line}");
 }
+
+#[test]
+fn an_absurd_lifetime_of_a_token_is_told_in_one_line() {
+    for (lifetime, says) in [
+        ("9223372036854775807", "the token service's answer is absurd"),
+        ("-9223372036854775808", "the token service's answer is absurd"),
+        ("9223372036854775808", "its answer can't be read"),
+        ("1e400", "its answer can't be read"),
+        ("\"3600\"", "its answer can't be read"),
+    ] {
+        let program = Program::with_credentials();
+        program.fake.fault(Fault::Member("expires_in", lifetime).until_cleared().on_tokens());
+        let (code, line) = program.refused(&wrapping(&[&uri(KEY)]));
+        assert!(code == 6 && line.contains(says), "{lifetime}: {code} {line}");
+        assert_eq!(program.fake.kms_requests().len(), 0);
+    }
+    for time in ["\"9223372036854775807\"", "\"-9223372036854775808\"", "\"\"", "3600"] {
+        let program = Program::new();
+        let variables = program.fake.managed_identity();
+        program.fake.fault(Fault::Member("expires_on", time).until_cleared().on_tokens());
+        let (code, line) = program.set_all(variables).refused(&wrapping(&[&uri(KEY)]));
+        assert!(code == 6 && line.contains("no Azure access token was given"), "{time}: {code} {line}");
+    }
+}
+
+#[test]
+fn a_token_service_whose_wait_has_no_end_is_told_within_the_deadline() {
+    for wait in ["9223372036854775807", "18446744073709551615"] {
+        let program = Program::with_credentials();
+        program.configure("deadline-seconds = 2");
+        program.fake.fault(Fault::RetryAfter(wait).until_cleared().on_tokens());
+        let (code, line) = program.refused(&wrapping(&[&uri(KEY)]));
+        assert!(code == 6 && line.contains("no Azure access token was given"), "{wait}: {code} {line}");
+    }
+}

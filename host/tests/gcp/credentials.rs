@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use ocicrypt_kms::ErrorKind;
+use ocicrypt_kms_fakes::Planned as _;
+use ocicrypt_kms_fakes::gcp::Fault;
 use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
 use ocicrypt_kms_testing::secrets;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::program::Program;
 use super::stage::Stage;
@@ -195,4 +199,69 @@ fn a_provider_that_runs_on_finds_credentials_that_were_mended() {
     }
     std::fs::copy(&good, &file).unwrap();
     stage.wrap(&[&uri(KEY)]);
+}
+
+/// A provider with this credential file of the fake, or, without, with the metadata server.
+fn stage_with(file: Option<&str>) -> (TempDir, Stage) {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::with(|config| config.gcp.credentials = file.map(|file| folder.path().join(file)));
+    stage.fake.all_credential_files(folder.path());
+    (folder, stage)
+}
+
+/// A token that could not be got is told, and the next exchange gets one.
+fn costs_one_exchange(file: Option<&str>, member: &'static str, json: &'static str) -> String {
+    let (_folder, stage) = stage_with(file);
+    stage.fake.fault(Fault::Member(member, json).until_cleared().on_tokens());
+    let error = stage.exchange(&wrapping(&[&uri(KEY)])).unwrap_err();
+    let line = error.line();
+    assert!(error.kind() != ErrorKind::Internal && line.starts_with(&uri(KEY)), "{file:?} {json}: {line}");
+    assert_eq!(stage.fake.kms_requests().len(), 0);
+    stage.fake.clear_faults();
+    stage.wrap(&[&uri(KEY)]);
+    line
+}
+
+#[test]
+fn an_absurd_lifetime_of_a_token_costs_one_exchange_and_is_told() {
+    let by_expiry = ["authorized-user.json", "external-account-file.json", "external-account-url.json", "impersonated.json"];
+    for file in by_expiry.map(Some).into_iter().chain([None]) {
+        for lifetime in ["18446744073709551615", "9223372036854775807"] {
+            let line = costs_one_exchange(file, "expires_in", lifetime);
+            assert!(line.contains("the token service's answer is absurd"), "{file:?} {lifetime}: {line}");
+        }
+    }
+    for file in ["impersonated.json", "impersonated-by-service-account.json", "external-account-impersonated.json"] {
+        let line = costs_one_exchange(Some(file), "expireTime", "\"0000-01-01T00:00:00Z\"");
+        assert!(line.contains("the token service's answer is absurd"), "{file}: {line}");
+    }
+}
+
+#[test]
+fn a_lifetime_that_is_no_number_costs_one_exchange() {
+    for file in [Some("authorized-user.json"), Some("external-account-file.json"), None] {
+        for lifetime in ["18446744073709551616", "-1", "0.5", "1e400", "\"3600\"", "[]"] {
+            costs_one_exchange(file, "expires_in", lifetime);
+        }
+    }
+    for time in ["\"10000-01-01T00:00:00Z\"", "\"2026-02-30T00:00:00Z\"", "\"\"", "3600"] {
+        costs_one_exchange(Some("impersonated.json"), "expireTime", time);
+    }
+}
+
+#[test]
+fn a_token_that_lasts_longer_than_anybody_is_used() {
+    for (member, lifetime) in [("expires_in", "4611686018427387903"), ("expireTime", "\"9999-12-31T23:59:59Z\"")] {
+        let (_folder, stage) = stage_with(Some("impersonated-by-service-account.json"));
+        stage.fake.fault(Fault::Member(member, lifetime).until_cleared().on_tokens());
+        stage.wrap(&[&uri(KEY)]);
+    }
+}
+
+#[test]
+fn exec_mode_tells_an_absurd_lifetime_in_its_one_line() {
+    let program = Program::with_credentials();
+    program.fake.fault(Fault::Member("expires_in", "18446744073709551615").until_cleared().on_tokens());
+    let (code, line) = program.refused(&[], &wrapping(&[&uri(KEY)]));
+    assert!(code == 6 && line.contains("the token service's answer is absurd"), "{code} {line}");
 }

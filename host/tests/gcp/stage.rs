@@ -28,7 +28,11 @@ impl Stage {
         let mut config =
             Config { keystore: Some(folder.path().join("keys")), gcp: Gcp { endpoint: None, credentials }, ..Config::default() };
         change(&mut config);
-        let environment = Environment::of([("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", fake.endpoint())]);
+        let environment = Environment::of([
+            ("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", fake.endpoint()),
+            // Asked where the configuration names no credentials.
+            ("GCE_METADATA_HOST", fake.address().to_string()),
+        ]);
         let provider = KeyProvider::builder(config).environment(environment).instances(Instances::Pooled(2));
         Self(InProcess::of(fake, folder, provider))
     }

@@ -4,12 +4,14 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ocicrypt_kms_fakes::gcp::FakeGcp;
+use ocicrypt_kms_fakes::Planned as _;
+use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
 use ocicrypt_kms_testing::messages::{OPTS_DATA, unwrapping, wrapping};
 use ocicrypt_kms_testing::program;
+use ocicrypt_kms_testing::scripted::{Reply, Scripted};
 use tonic::Code;
 
 use super::client::{both_ways, call, connect, runtime};
@@ -195,4 +197,62 @@ fn memory_does_not_grow_with_the_number_of_exchanges() {
     runtime.block_on(run(exchanges));
     let after = server.memory("VmRSS");
     assert!(after < before + 4096, "{before} KiB before, {after} KiB after {exchanges} exchanges");
+}
+
+/// No line of the log is about a panic.
+fn assert_no_defect(server: &Serving) {
+    let logged = server.logged();
+    assert!(!logged.iter().any(|line| line.to_string().contains("a defect") || line.to_string().contains("panic")), "{logged:?}");
+}
+
+#[test]
+fn a_kms_that_asks_for_a_wait_without_end_costs_its_own_exchange() {
+    let (fake, user) = gcp_user("");
+    let server = Serving::on_socket(&user);
+    runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        for wait in ["18446744073709551615", "18446744073709551616"] {
+            fake.fault(Fault::RetryAfter(wait));
+            let begun = Instant::now();
+            let status = call(&channel, "WrapKey", &wrapping(GCP)).await.unwrap_err();
+            assert!(status.code() == Code::Unavailable && begun.elapsed() < Duration::from_secs(5), "{status}");
+            both_ways(&channel, &wrapping(GCP), |annotation| unwrapping(&[], annotation), OPTS_DATA).await.unwrap();
+        }
+    });
+    assert_no_defect(&server);
+}
+
+#[test]
+fn a_token_service_that_answers_absurdly_costs_one_exchange() {
+    // Google's library asks in a task of its own, Amazon's in the exchange.
+    let (fake, mut user) = gcp_user("");
+    user.write("config.toml", "keys = [\"local://*\", \"gcpkms://*\", \"awskms:///*\"]");
+    let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    let kms = Scripted::always(Reply::new(200, format!(r#"{{"KeyId":"{arn}","CiphertextBlob":"YWJj"}}"#)));
+    let absurd = Arc::new(AtomicBool::new(true));
+    let is_absurd = absurd.clone();
+    let instance = Scripted::start(move |request, _| match (request.method.as_str(), request.path.as_str()) {
+        ("PUT", _) => {
+            let ttl = if is_absurd.swap(false, Ordering::Relaxed) { "18446744073709551615" } else { "600" };
+            Reply::new(200, "imds").header("x-aws-ec2-metadata-token-ttl-seconds", ttl)
+        }
+        (_, path) if path.ends_with("/images") => Reply::new(
+            200,
+            r#"{"Code":"Success","AccessKeyId":"id","SecretAccessKey":"secret","Token":"token","Expiration":"2099-01-01T00:00:00Z"}"#,
+        ),
+        _ => Reply::new(200, "images"),
+    });
+    user.set("AWS_ENDPOINT_URL_KMS", kms.address());
+    user.set("AWS_EC2_METADATA_SERVICE_ENDPOINT", instance.address());
+    let _server = Serving::on_socket(&user);
+    fake.fault(Fault::Member("expires_in", "18446744073709551615").on_tokens());
+    runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        for keys in [GCP, &[&format!("awskms:///{arn}")]] {
+            let status = call(&channel, "WrapKey", &wrapping(keys)).await.unwrap_err();
+            assert!(status.code() == Code::Unavailable && status.message().contains("the token service's answer is absurd"), "{status}");
+            call(&channel, "WrapKey", &wrapping(keys)).await.unwrap();
+        }
+    });
+    assert!(!absurd.load(Ordering::Relaxed));
 }

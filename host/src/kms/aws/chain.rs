@@ -23,6 +23,7 @@ use tokio::sync::OnceCell;
 use super::connector::OurHttp;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::Service;
+use crate::kms::absurd::{AbsurdAnswer, read_by_library};
 use crate::kms::http::Http;
 use crate::{Environment, Error, count};
 
@@ -53,7 +54,8 @@ impl Chain {
 
     /// The region of keys that don't say theirs: `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile's, that of the EC2 instance.
     pub async fn region(&self, key: &str, deadline: Instant) -> Result<String, Error> {
-        let found = self.region.get_or_try_init(|| async { self.find_region().await.ok_or(()) });
+        let find = || async { read_by_library(self.find_region()).await.ok().flatten().ok_or(()) };
+        let found = self.region.get_or_try_init(find);
         match tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), found).await {
             Ok(Ok(region)) => Ok(region.clone()),
             Ok(Err(())) | Err(_) => {
@@ -125,10 +127,7 @@ impl Chain {
         }
         let looked = match self.named_credentials() {
             Some(named) => Ok(named),
-            None => match &*chain {
-                Some(chain) => chain.provide_credentials().await,
-                None => chain.insert(self.build(region).await).provide_credentials().await,
-            },
+            None => self.look(&mut chain, region).await,
         };
         count::token(Service::Aws, looked.is_ok());
         match &looked {
@@ -137,6 +136,17 @@ impl Chain {
             Err(_) => *chain = None,
         }
         looked
+    }
+
+    /// Asks the library's chain.
+    async fn look(&self, chain: &mut Option<DefaultCredentialsChain>, region: &str) -> Result<Credentials, CredentialsError> {
+        let looking = async {
+            match chain {
+                Some(chain) => chain.provide_credentials().await,
+                None => chain.insert(self.build(region).await).provide_credentials().await,
+            }
+        };
+        read_by_library(looking).await.unwrap_or_else(|absurd| Err(CredentialsError::provider_error(absurd)))
     }
 
     async fn build(&self, region: &str) -> DefaultCredentialsChain {
@@ -218,7 +228,7 @@ fn causes(error: &CredentialsError) -> impl Iterator<Item = &(dyn std::error::Er
     std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source())
 }
 
-/// Whether a service that gives credentials could not be reached. That there is no metadata server is no such failure.
+/// Whether a service that gives credentials could not be reached, or answered nonsense. That there is no metadata server is no such failure.
 fn is_transient(error: &CredentialsError) -> bool {
     let unreached = |error: &(dyn std::error::Error + 'static)| {
         error.downcast_ref::<ConnectorError>().is_some_and(|error| error.is_io() || error.is_timeout())
@@ -226,7 +236,7 @@ fn is_transient(error: &CredentialsError) -> bool {
     match error {
         CredentialsError::CredentialsNotLoaded(_) => false,
         CredentialsError::ProviderTimedOut(_) => true,
-        _ => causes(error).any(unreached),
+        _ => causes(error).any(|cause| unreached(cause) || cause.is::<AbsurdAnswer>()),
     }
 }
 

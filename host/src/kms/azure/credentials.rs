@@ -22,6 +22,7 @@ use azure_identity::{
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
+use super::super::absurd::read_by_library;
 use super::super::http::Http;
 use super::az::Az;
 use super::transport::{Transport, has_metadata_service};
@@ -109,12 +110,15 @@ impl Credentials {
         }
         let scope = format!("https://{domain}/.default");
         tracing::debug!(key, scope, credential = source.kind.as_str(), "asking for a token");
-        let token = source.credential.get_token(&[&scope], None).await;
+        let token = match read_by_library(source.credential.get_token(&[&scope], None)).await {
+            Ok(Ok(token)) => Ok(token),
+            Ok(Err(error)) => Err(failed(key, source.kind, &error)),
+            Err(absurd) => Err(unavailable(key, &format!("{} was asked: {absurd}", source.kind.described()))),
+        };
         count::token(Service::Azure, token.is_ok());
         match token {
             Ok(token) => Ok(source.token.insert(Token::new(key, &token)?).header.clone()),
             Err(error) => {
-                let error = failed(key, source.kind, &error);
                 // The next exchange looks whether they were mended, or others came.
                 *found = None;
                 Err(error)
@@ -335,6 +339,8 @@ fn told(error: &azure_core::Error) -> (String, bool) {
 
 #[cfg(test)]
 mod tests {
+    use azure_core::credentials::TokenRequestOptions;
+
     use super::*;
 
     fn credentials(variables: &[(&str, &str)]) -> Credentials {
@@ -344,6 +350,39 @@ mod tests {
     fn choice(variables: &[(&str, &str)]) -> Result<Kind, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(credentials(variables).choose())
+    }
+
+    /// A library that panics when it is asked for the first time.
+    #[derive(Debug, Default)]
+    struct Startled(std::sync::atomic::AtomicBool);
+
+    #[async_trait::async_trait]
+    impl TokenCredential for Startled {
+        async fn get_token(&self, _: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
+            assert!(self.0.swap(true, std::sync::atomic::Ordering::Relaxed), "a secret");
+            Ok(AccessToken::new("token", OffsetDateTime::now_utc() + 2 * MARGIN))
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_library_costs_one_exchange() {
+        let credentials = credentials(&[]);
+        let credential: Arc<dyn TokenCredential> = Arc::new(Startled::default());
+        let ask = || {
+            let source = Source { kind: Kind::ManagedIdentity, credential: credential.clone(), token: None };
+            let slot = Arc::new(Slot::new(Some(source)));
+            credentials.sources.lock().unwrap().insert("vault.azure.net".to_owned(), slot.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            (runtime.block_on(credentials.header("azurekms://team.vault.azure.net/k", "vault.azure.net")), slot)
+        };
+        let (outcome, slot) = ask();
+        let line = outcome.unwrap_err().line();
+        assert!(
+            line.contains("a managed identity was asked: the token service's answer is absurd") && !line.contains("a secret"),
+            "{line}"
+        );
+        assert!(slot.try_lock().unwrap().is_none(), "the next exchange makes the library anew");
+        assert!(ask().0.is_ok());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::Service;
+use crate::kms::absurd::read_by_library;
 use crate::{Environment, Error, count};
 
 /// The most bytes of a credential file.
@@ -63,8 +64,8 @@ impl Credentials {
     pub(super) async fn headers(&self, key: &str, deadline: Instant) -> Result<HeaderMap, Error> {
         let credentials = self.get()?;
         let time = deadline.saturating_duration_since(Instant::now());
-        match tokio::time::timeout(time, credentials.headers(http::Extensions::new())).await {
-            Ok(Ok(CacheableResource::New { data, entity_tag })) => {
+        match tokio::time::timeout(time, read_by_library(credentials.headers(http::Extensions::new()))).await {
+            Ok(Ok(Ok(CacheableResource::New { data, entity_tag }))) => {
                 let before = self.token.lock().unwrap_or_else(PoisonError::into_inner).replace(entity_tag.clone());
                 if before != Some(entity_tag) {
                     count::token(Service::Gcp, true);
@@ -72,8 +73,14 @@ impl Credentials {
                 Ok(data)
             }
             // Answered only to those who say which version they have.
-            Ok(Ok(CacheableResource::NotModified)) => Ok(HeaderMap::new()),
-            Ok(Err(error)) => Err(self.failed(key, &error)),
+            Ok(Ok(Ok(CacheableResource::NotModified))) => Ok(HeaderMap::new()),
+            Ok(Ok(Err(error))) => Err(self.failed(key, &error)),
+            // The task that asks for tokens has ended, so the library would panic for ever.
+            Ok(Err(absurd)) => {
+                count::token(Service::Gcp, false);
+                self.forget();
+                Err(self.unavailable(key, &absurd.to_string()))
+            }
             Err(_) => Err(self.unavailable(key, &format!("there was no answer within {:.1} seconds", time.as_secs_f32()))),
         }
     }
@@ -86,6 +93,10 @@ impl Credentials {
         }
     }
 
+    fn forget(&self) {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn failed(&self, key: &str, error: &CredentialsError) -> Error {
         count::token(Service::Gcp, false);
         let reason = told(error);
@@ -93,7 +104,7 @@ impl Credentials {
             return self.unavailable(key, &reason);
         }
         // The library would say the same for ever; the next exchange looks whether they were mended.
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.forget();
         let message = format!("no Google access token was given: {reason}");
         // No KMS has answered: hence no status.
         Error::Kms { key: key.to_owned(), status: 0, code: "CREDENTIALS".into(), message, hint: HINT.into() }

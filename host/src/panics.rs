@@ -1,22 +1,41 @@
-//! A panic in an exchange, a library's too, ends that exchange and nothing else.
+//! A panic, a library's too, ends what it happened in and nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
-use crate::Error;
+use crate::{Error, ErrorKind};
 
-/// The outcome of an exchange, or an error if it panics. What it held is given up, as where a client goes away: its instance, its keys and its turn.
+/// It ended by a panic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panicked;
+
+impl From<Panicked> for Error {
+    fn from(Panicked: Panicked) -> Self {
+        Self::defect()
+    }
+}
+
+/// The outcome of a future, unless it panics, which is logged as the end of `what`. What it held is given up, as where a client goes away: of an
+/// exchange, its instance, its keys and its turn.
 ///
 /// Nothing that exchanges share is left half changed: what they change under a lock is checked anew by whoever takes it next.
-pub(super) async fn contained<T>(exchange: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let mut exchange = pin!(exchange);
-    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(context))) {
-        Ok(polled) => polled,
+pub(crate) async fn contained<T>(what: &'static str, future: impl Future<Output = T>) -> Result<T, Panicked> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(polled) => polled.map(Ok),
         // What it says may hold anything; the program's hook has logged where it was.
-        Err(_) => Poll::Ready(Err(Error::defect())),
+        Err(_) => {
+            tracing::error!(what, "ended by a panic");
+            Poll::Ready(Err(Panicked))
+        }
     })
     .await
+}
+
+/// The outcome of what is dropped before it was done: it panicked, or nobody waited for it any more.
+pub(crate) fn outcome_of_dropped() -> &'static str {
+    if std::thread::panicking() { ErrorKind::Internal.as_str() } else { "cancelled" }
 }
 
 #[cfg(test)]
