@@ -1,7 +1,7 @@
 //! The transit engine of HashiCorp Vault and OpenBao.
 
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocicrypt_kms_fuzz::Error;
 use ocicrypt_kms_fuzz::key_uri::{Key, KeyUri};
@@ -9,6 +9,7 @@ use ocicrypt_kms_fuzz::kms::answer::Answer;
 use ocicrypt_kms_fuzz::kms::vault::answer::{Asked, auth};
 use ocicrypt_kms_fuzz::kms::vault::refusal::Refusal;
 use ocicrypt_kms_protocol::Operation;
+use ocicrypt_kms_protocol::json::Object;
 
 use crate::{Outcome, parse};
 
@@ -45,6 +46,11 @@ fn encrypted(asked: Asked<'_>, body: &[u8]) -> Result<Vec<u8>, Error> {
 
 fn login(body: &[u8]) -> Vec<u8> {
     let auth = auth(body);
-    assert!(auth.lease.is_none_or(|lease| lease >= Duration::from_secs(1)));
+    assert!(auth.lease.is_none_or(|lease| lease >= Duration::from_secs(1) && Instant::now().checked_add(lease * 9 / 10).is_some()));
+    if auth.reusable && auth.lease.is_none() {
+        let outer = Object::parse(body).unwrap_or_default();
+        let says = outer.object("auth").unwrap_or_default().get("lease_duration").map(|value| value.text().parse::<u32>());
+        assert!(says.is_none_or(|lease| lease == Ok(0)), "only what says so lasts for ever");
+    }
     auth.token.map(|token| token.to_vec()).unwrap_or_default()
 }
