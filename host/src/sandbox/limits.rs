@@ -6,7 +6,8 @@ use wasmtime::{PoolingAllocationConfig, ResourceLimiter, Result};
 
 use super::ticker::TICK_MILLISECONDS;
 
-/// What is copied in place of being given back when an instance ends: the built-in component's data, stack and arena.
+/// What is copied in place of being given back when an instance ends: the built-in component's data, stack and arena. The stacks
+/// of host and compiled code stay anyhow: none is given back.
 const KEEP_RESIDENT: usize = 256 << 10;
 
 /// The limits of one instance, which serves one exchange.
@@ -64,7 +65,6 @@ impl Limits {
         pool.table_elements(self.elements);
         pool.linear_memory_keep_resident(KEEP_RESIDENT);
         pool.table_keep_resident(KEEP_RESIDENT);
-        pool.async_stack_keep_resident(KEEP_RESIDENT);
         pool
     }
 }
