@@ -50,3 +50,38 @@ fn exchange_in_a_process() {
     std::panic::catch_unwind(|| panic!("the program's own")).unwrap_err();
     assert_eq!(PANICS.load(Ordering::Relaxed), 1, "the program's panic hook");
 }
+
+#[test]
+fn a_process_has_one_clock_for_its_guests() {
+    alone("process_wide::a_process_has_one_clock_for_its_guests", exchange_side_by_side);
+}
+
+/// How many threads of this process tick for guests.
+fn clocks() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let name =
+        |thread: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap_or_default();
+    threads.map(name).filter(|name| name.trim() == "epoch").count()
+}
+
+fn exchange_side_by_side() {
+    let barrier = std::sync::Barrier::new(8);
+    let builder = || KeyProvider::builder(Config::default()).environment(Environment::of([("HOME", "/")]));
+    // The first exchanges of one engine at once, and of several.
+    for _ in 0..3 {
+        let shared = builder().build().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let own = builder().build().unwrap();
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    barrier.wait();
+                    for provider in [&shared, &own] {
+                        runtime.block_on(provider.exchange(&wrapping(&["local://none"]))).unwrap_err();
+                    }
+                });
+            }
+        });
+        assert_eq!(clocks(), 1);
+    }
+}

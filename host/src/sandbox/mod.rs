@@ -13,7 +13,6 @@ mod ticker;
 #[cfg(feature = "compile")]
 mod wasi;
 
-use std::sync::OnceLock;
 use std::time::Instant;
 
 pub use built_in::BUILT_IN;
@@ -25,7 +24,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, Store, UpdateDeadline};
 
 use self::state::State;
-use self::ticker::{Ticker, Ticking};
+use self::ticker::Ticking;
 use crate::Error;
 use crate::digest::Digest;
 use crate::embedding::{self, Begun, GuestError, GuestPre, KmsCtx, PacketInfo, add_random_to_linker, add_to_linker};
@@ -56,7 +55,6 @@ pub struct Sandbox {
     component: GuestPre<State>,
     digest: Digest,
     limits: Limits,
-    ticker: OnceLock<Ticker>,
 }
 
 impl Sandbox {
@@ -119,7 +117,8 @@ impl Sandbox {
 
     fn new(engine: Engine, linker: &Linker<State>, component: &Component, digest: Digest, limits: Limits) -> Result<Self, Error> {
         let component = linker.instantiate_pre(component).and_then(GuestPre::new).map_err(|error| set_up(&error))?;
-        Ok(Self { engine, component, digest, limits, ticker: OnceLock::new() })
+        ticker::register(&engine);
+        Ok(Self { engine, component, digest, limits })
     }
 
     /// The digest of the component's file.
@@ -131,7 +130,7 @@ impl Sandbox {
     /// Runs one exchange in an instance of its own, and gives back its context and what the guest returned.
     pub(crate) async fn exchange(&self, begun: Begun, end: End) -> (KmsCtx, wasmtime::Result<Result<Vec<u8>, GuestError>>) {
         let Begun { ctx, settings, message, deadline } = begun;
-        let _ticking = match self.ticking() {
+        let _ticking = match ticking() {
             Ok(ticking) => ticking,
             Err(error) => return (ctx, Err(error.into())),
         };
@@ -154,7 +153,7 @@ impl Sandbox {
             let reason = format!("the annotation is longer than {MAX_ANNOTATION} bytes");
             return Err(Error::InvalidInput { reason, hint: String::new() });
         }
-        let _ticking = self.ticking()?;
+        let _ticking = ticking()?;
         let mut store = self.store(KmsCtx::default());
         let run = async {
             let instance = self.component.instantiate_async(&mut store).await?;
@@ -164,16 +163,6 @@ impl Sandbox {
             GuestError::InvalidInput(text) => Error::InvalidInput { reason: printable(&text, MAX_OUTSIDE_TEXT), hint: String::new() },
             _ => Error::Component { reason: "it could not list the packets".into() },
         })
-    }
-
-    /// The clock's thread starts with the first exchange: until then this process has one thread, which can give up rights for all.
-    fn ticking(&self) -> Result<Ticking<'_>, Error> {
-        if let Some(ticker) = self.ticker.get() {
-            return Ok(ticker.ticking());
-        }
-        let started = Ticker::start(&self.engine).map_err(|error| set_up(&error.into()))?;
-        // Of two that start at once, one ends.
-        Ok(self.ticker.get_or_init(|| started).ticking())
     }
 
     fn store(&self, kms: KmsCtx) -> Store<State> {
@@ -200,6 +189,11 @@ impl Sandbox {
             Err(_) => Err(embedding::stopped(&embedding::late())),
         }
     }
+}
+
+/// The clock's thread starts with the first exchange: until then this process has one thread, which can give up rights for all.
+fn ticking() -> Result<Ticking, Error> {
+    ticker::ticking().map_err(|error| set_up(&error.into()))
 }
 
 fn config(instances: Instances, limits: &Limits) -> Config {
