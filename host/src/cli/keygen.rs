@@ -76,7 +76,7 @@ impl Keygen {
     pub(super) fn run(self, options: &Options) -> Result<(), Error> {
         let key = LocalName::parse(&self.name)?;
         // What isn't said stays as it is.
-        let current = self.rotate.then(|| key.versions(options)).transpose()?;
+        let current = self.rotate.then(|| keystore(options)?.load_to_rotate(&key.name)).transpose()?;
         let current = current.as_ref().and_then(|versions| versions.first());
         let algorithm = self.algorithm.map(Algorithm::from).or(current.map(Jwk::algorithm)).unwrap_or(Algorithm::A256Kw);
         if self.curve.is_some() && algorithm != Algorithm::EcdhEsA256Kw {

@@ -10,7 +10,7 @@ mod jwk;
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use ocicrypt_kms_protocol::Operation;
@@ -47,9 +47,11 @@ pub enum Existing {
     Rotate,
 }
 
+/// Whether a file is of somebody who may own it here.
+type OwnerCheck = fn(&Metadata) -> Result<(), String>;
+
 /// A file of the keystore, as it was opened.
 struct KeyFile {
-    #[cfg_attr(not(feature = "local"), allow(dead_code))]
     metadata: Metadata,
     text: Zeroizing<Vec<u8>>,
     versions: Vec<Jwk>,
@@ -74,11 +76,19 @@ impl Keystore {
     /// # Errors
     /// If it doesn't exist, its file could be read or changed by others, or isn't a JWK set that can be used.
     pub fn load(&self, name: &str, operation: Operation) -> Result<Vec<Jwk>, Error> {
-        self.read(name, operation).map(|file| file.versions)
+        self.read(name, operation, check_owner).map(|file| file.versions)
+    }
+
+    /// The same of a key that gets another version: root may do that for any user.
+    ///
+    /// # Errors
+    /// Those of [`Keystore::load`].
+    pub fn load_to_rotate(&self, name: &str) -> Result<Vec<Jwk>, Error> {
+        self.read(name, Operation::Wrap, check_rotatable).map(|file| file.versions)
     }
 
     /// The key's file and what it holds.
-    fn read(&self, name: &str, operation: Operation) -> Result<KeyFile, Error> {
+    fn read(&self, name: &str, operation: Operation, check_owner: OwnerCheck) -> Result<KeyFile, Error> {
         let path = self.path(name);
         // Not blocking: opening a pipe would wait for a writer, for ever.
         let open = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
@@ -111,17 +121,18 @@ impl Keystore {
 
     /// Puts a new key called `name` into the keystore, or with [`Existing::Rotate`] a new version of it, and gives its file.
     ///
-    /// The new file appears whole or not at all, and never replaces a key: rotating keeps all older versions.
+    /// The new file appears whole or not at all, and never replaces a key: rotating keeps all older versions, and the file's owner, group and mode. If
+    /// root makes a key, it is the folder's owner's.
     ///
     /// # Errors
-    /// If it exists (or, for rotating, doesn't, or wraps in another way), or if the file can't be written.
+    /// If it exists (or, for rotating, doesn't, or wraps in another way), or if the file can't be written, or not be given to its owner.
     pub fn create(&self, name: &str, existing: Existing, key: &Jwk) -> Result<PathBuf, Error> {
         let failed = |error: std::io::Error| self.unusable(name, &error.to_string(), "check the folder's permissions and space");
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
         let _lock = self.lock().map_err(failed)?;
-        let older = match existing {
-            Existing::Refuse => Zeroizing::new(Vec::new()),
-            Existing::Rotate => self.older(name, key)?,
+        let (older, owner, mode) = match existing {
+            Existing::Refuse => (Zeroizing::new(Vec::new()), self.folder.metadata().map_err(failed)?, 0o600),
+            Existing::Rotate => self.older(name, key).map(|(older, file)| (older, file.clone(), file.mode() & 0o777))?,
         };
         let set = write_set(&key.write(), &older);
         if set.len() as u64 > MAX_LENGTH {
@@ -130,6 +141,8 @@ impl Keystore {
         }
         // Created with mode 0600.
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder).map_err(failed)?;
+        self.give(name, file.as_file(), &owner, existing)?;
+        file.as_file().set_permissions(PermissionsExt::from_mode(mode)).map_err(failed)?;
         file.write_all(&set).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
         let path = self.path(name);
         match existing {
@@ -143,9 +156,29 @@ impl Keystore {
         Ok(path)
     }
 
-    /// The text of the set's keys as they stand in the file, after checking that `key` can become a version of them.
-    fn older(&self, name: &str, key: &Jwk) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let KeyFile { text, versions, .. } = self.read(name, Operation::Wrap)?;
+    /// Gives a new file, which is nobody else's yet, to the owner and group of the file that it replaces. A new key stays whose process made it, unless
+    /// that is root.
+    fn give(&self, name: &str, file: &File, owner: &Metadata, existing: Existing) -> Result<(), Error> {
+        let failed = |error: std::io::Error| self.unusable(name, &error.to_string(), "check the folder's permissions and space");
+        let made = file.metadata().map_err(failed)?;
+        let (user, group) = (owner.uid(), owner.gid());
+        let stays = existing == Existing::Refuse && made.uid() != 0;
+        if stays || (made.uid(), made.gid()) == (user, group) {
+            return Ok(());
+        }
+        match fchown(file, Some(user), Some(group)) {
+            // A group that isn't this user's: it has no rights in a file that holds a key.
+            Err(_) if made.uid() == user => Ok(()),
+            given => given.map_err(|error| {
+                let reason = format!("it can't be given to its owner, user {user} and group {group}: {error}");
+                self.unusable(name, &reason, "nothing was changed; run this as that user")
+            }),
+        }
+    }
+
+    /// The text of the set's keys as they stand in the file, and the file, after checking that `key` can become a version of them.
+    fn older(&self, name: &str, key: &Jwk) -> Result<(Zeroizing<Vec<u8>>, Metadata), Error> {
+        let KeyFile { metadata, text, versions } = self.read(name, Operation::Wrap, check_rotatable)?;
         let wrong = |reason: String| self.unusable(name, &reason, "restore the file from a backup");
         if versions.len() >= MAX_VERSIONS {
             return Err(wrong(format!("it has {} versions already", versions.len())));
@@ -160,7 +193,7 @@ impl Keystore {
             return Err(self.unusable(name, "it holds only the public half of the key", &hint));
         }
         let keys = keys_of(&text).map_err(wrong)?;
-        Ok(Zeroizing::new(keys.iter().map(Value::text).collect::<Vec<_>>().join(",\n  ").into_bytes()))
+        Ok((Zeroizing::new(keys.iter().map(Value::text).collect::<Vec<_>>().join(",\n  ").into_bytes()), metadata))
     }
 
     /// One writer at a time; readers see whole files without it.
@@ -194,6 +227,11 @@ impl Keystore {
 
 fn uri(name: &str) -> String {
     format!("local://{name}")
+}
+
+/// Root gives another user's key a new version, and the file stays that user's.
+fn check_rotatable(metadata: &Metadata) -> Result<(), String> {
+    if user() == 0 { Ok(()) } else { check_owner(metadata) }
 }
 
 fn check_mode(metadata: &Metadata, secret: bool) -> Result<(), String> {

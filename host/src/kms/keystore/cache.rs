@@ -13,6 +13,7 @@ use ocicrypt_kms_protocol::Operation;
 
 use super::{Jwk, Keystore};
 use crate::Error;
+use crate::permissions::check_owner;
 
 /// The most keys that are remembered.
 const MAX_KEYS: usize = 64;
@@ -51,7 +52,7 @@ impl Cache {
         if let Some(versions) = self.remembered(name) {
             return Ok(versions);
         }
-        let file = self.keystore.read(name, operation)?;
+        let file = self.keystore.read(name, operation, check_owner)?;
         let (stamp, versions) = (Stamp::of(&file.metadata), Arc::new(file.versions));
         if stamp.is_settled() {
             let mut keys = self.keys();
