@@ -20,6 +20,8 @@ pub(crate) const IN_FLIGHT: &str = "ocicrypt_kms_exchanges_in_flight";
 pub(crate) const USE_SECONDS: &str = "ocicrypt_kms_key_use_duration_seconds";
 /// Exchanges that ended because the component broke its contract or its limits.
 pub(crate) const TRAPS: &str = "ocicrypt_kms_sandbox_failures_total";
+/// Records that could not be written to the audit log.
+pub(crate) const LOST_RECORDS: &str = "ocicrypt_kms_audit_records_lost_total";
 /// Times that a file was read anew, by `what` (`policy`, `certificates`) and `outcome` (`ok`, `failed`).
 #[cfg(feature = "server")]
 pub(crate) const RELOADS: &str = "ocicrypt_kms_reloads_total";
@@ -92,6 +94,11 @@ pub(crate) fn key_use<T>(operation: Operation, service: Service, began: Instant,
     metrics::histogram!(USE_SECONDS, &labels).record(began.elapsed());
 }
 
+/// Records that could not be written to the audit log.
+pub(crate) fn lost_records(records: u64) {
+    metrics::counter!(LOST_RECORDS).increment(records);
+}
+
 /// One HTTP request for a key with this URI.
 #[cfg(feature = "http")]
 pub(crate) fn request(key: &str, status: Option<u16>) {
@@ -137,6 +144,7 @@ pub(crate) fn begin() {
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1);
     metrics::gauge!(IN_FLIGHT).set(0);
     metrics::counter!(TRAPS).increment(0);
+    metrics::counter!(LOST_RECORDS).increment(0);
     metrics::counter!(TLS_REFUSALS).increment(0);
     for (what, outcome) in [("policy", "ok"), ("policy", "failed"), ("certificates", "ok"), ("certificates", "failed")] {
         metrics::counter!(RELOADS, "what" => what, "outcome" => outcome).increment(0);
@@ -162,6 +170,7 @@ pub(crate) fn describe() {
     describe_gauge!(IN_FLIGHT, "Exchanges that are under way.");
     describe_histogram!(USE_SECONDS, Unit::Seconds, "How long uses of lent keys took, repetitions of a KMS call included.");
     describe_counter!(TRAPS, "Exchanges that ended because the component broke its contract or its limits.");
+    describe_counter!(LOST_RECORDS, "Records that could not be written to the audit log.");
     describe_counter!(RELOADS, "Times that the policy or the certificates were read anew.");
     describe_counter!(TLS_REFUSALS, "Clients that TLS refused.");
     describe_gauge!(CERTIFICATE_END, Unit::Seconds, "When the server's certificate ends to be valid, since 1970.");

@@ -27,6 +27,8 @@ pub(super) struct Chain {
     open: Option<Open>,
     /// What stays true of the log, whatever becomes of the file, unless somebody tampers with it.
     known: Option<Known>,
+    /// How the file's lock is given back: in a test, it isn't.
+    unlock: fn(&File) -> std::io::Result<()>,
 }
 
 /// The file that is open.
@@ -66,7 +68,7 @@ pub(super) struct Appended {
 
 impl Chain {
     pub fn new(path: PathBuf, rotate_at: Option<u64>) -> Self {
-        Self { path, rotate_at, open: None, known: None }
+        Self { path, rotate_at, open: None, known: None, unlock: File::unlock }
     }
 
     /// Appends these records, and returns when they are on the disk.
@@ -106,8 +108,9 @@ impl Chain {
         }
     }
 
+    /// What isn't open any more is not known to be on the disk.
     fn sync(&self) -> Result<(), Obstacle> {
-        let Some(open) = &self.open else { return Ok(()) };
+        let open = self.open.as_ref().ok_or(Obstacle::Closed)?;
         open.file.sync_data().map_err(Obstacle::to("it can't be brought to the disk"))
     }
 
@@ -124,12 +127,11 @@ impl Chain {
             }
         };
         let outcome = act(self, &mut open);
-        let unlocked = open.file.unlock();
+        let unlocked = (self.unlock)(&open.file).map_err(Obstacle::to("its lock can't be given back"));
         // After a failure the file is looked at anew.
-        if outcome.is_ok() && unlocked.is_ok() {
-            self.open = Some(open);
-        }
-        outcome
+        let outcome = outcome.and_then(|done| unlocked.map(|()| done))?;
+        self.open = Some(open);
+        Ok(outcome)
     }
 
     fn write(&mut self, open: &mut Open, entries: &[Entry]) -> Result<Appended, Obstacle> {
@@ -146,10 +148,16 @@ impl Chain {
             lines.push(line);
             last = position;
         }
+        if last.sequence > record::MAX_SEQUENCE {
+            return Err(Obstacle::Numbers);
+        }
         std::io::Write::write_all(&mut open.file, text.as_bytes())?;
         open.is_known = last != Position::GENESIS;
         self.known = open.is_known.then_some(Known { last, end: length + text.len() as u64 });
         if length == 0 {
+            if let Some((_, old)) = file::rotated(&self.path)?.pop() {
+                file::keep_readers(&open.file, &old);
+            }
             file::sync_folder(&self.path)?;
         }
         Ok(Appended { lines, before, last })
@@ -297,4 +305,39 @@ fn begins_as_a_log(bytes: &[u8]) -> bool {
     let start = record::START.as_bytes();
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     line.starts_with(start) || start.starts_with(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn chain() -> (tempfile::TempDir, Chain) {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = Chain::new(folder.path().join("audit.jsonl"), None);
+        (folder, chain)
+    }
+
+    fn append(chain: &mut Chain) -> Result<Appended, Obstacle> {
+        chain.append(&[super::super::blank()], Instant::now() + Duration::from_secs(5))
+    }
+
+    #[test]
+    fn a_record_whose_files_lock_is_not_given_back_is_not_said_to_be_on_the_disk() {
+        let (_folder, mut chain) = chain();
+        append(&mut chain).unwrap();
+        chain.unlock = |_| Err(std::io::ErrorKind::Other.into());
+        let obstacle = append(&mut chain).err().expect("it was not synced").to_string();
+        assert!(obstacle.starts_with("its lock can't be given back: "), "{obstacle}");
+        chain.unlock = File::unlock;
+        // What was written is there, and goes on.
+        assert_eq!(append(&mut chain).unwrap().last.sequence, 3);
+    }
+
+    #[test]
+    fn a_file_that_is_not_open_is_not_said_to_be_on_the_disk() {
+        let (_folder, chain) = chain();
+        assert!(matches!(chain.sync(), Err(Obstacle::Closed)));
+    }
 }

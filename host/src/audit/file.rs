@@ -1,7 +1,7 @@
 //! The log's files on the disk: how they are opened, locked and named.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,21 @@ pub(super) fn open_existing(path: &Path) -> Result<Option<File>, Obstacle> {
 /// Opens a file that was rotated away, to read how it ends.
 pub(super) fn open_rotated(path: &Path) -> Result<File, Obstacle> {
     opened(&mut OpenOptions::new(), path)
+}
+
+/// Whoever could read a log can read the file that continues it: it gets the group and the mode of the one that was rotated away. Where this process may
+/// not give it to that group, it stays this user's alone.
+pub(super) fn keep_readers(file: &File, old: &Path) {
+    let keep = || -> Result<(), Obstacle> {
+        let (old, new) = (open_rotated(old)?.metadata()?, file.metadata()?);
+        if old.gid() != new.gid() {
+            fchown(file, None, Some(old.gid()))?;
+        }
+        Ok(file.set_permissions(PermissionsExt::from_mode(old.mode() & 0o777))?)
+    };
+    if let Err(obstacle) = keep() {
+        tracing::warn!(reason = %obstacle, "the audit log's new file is this user's alone");
+    }
 }
 
 /// Neither follows a link nor waits for the other end of a pipe.

@@ -23,7 +23,7 @@ pub(crate) use self::ledger::{Decided, Ledger};
 use self::obstacle::Obstacle;
 pub use self::record::{Entry, Event, Flaw, Position, Record};
 pub use self::sink::{Journald, Sink, Stream, Syslog};
-pub use self::verify::{Fault, Summary, Verifier, files, verify};
+pub use self::verify::{Expected, Fault, Summary, Verifier, files, verify};
 use self::writer::Writer;
 use crate::Error;
 use crate::config;
@@ -36,7 +36,8 @@ const MAX_HOST: usize = 255;
 
 /// An audit log that is written.
 ///
-/// Nothing is opened and nothing started before the first record. When it is dropped, what waits is written, and the chain's end is signed.
+/// Nothing is opened and nothing started before the first record. When it is dropped, what waits is written, and the chain's end is signed; a sink that
+/// hangs is waited for ten seconds.
 pub struct Audit {
     file: Option<PathBuf>,
     writer: Writer,
@@ -100,8 +101,9 @@ impl Audit {
     /// Says no, before a service is called, if a record could surely not be written.
     ///
     /// # Errors
-    /// That the file can't be written, or that its disk is full.
+    /// That the file can't be written, that its disk is full, or that as many records wait as may.
     pub fn ready(&self) -> Result<(), Error> {
+        self.writer.ready()?;
         match &self.file {
             Some(file) => file::ready(file).map_err(|obstacle| obstacle.at(file)),
             None => Ok(()),
@@ -130,7 +132,7 @@ impl Audit {
     ///
     /// # Errors
     /// If they aren't when the deadline passes. They may be there later: a record says what was about to happen. If the log doesn't hold any more
-    /// what this process wrote before.
+    /// what this process wrote before. If as many records wait as may: then these are not written, and the next record says how many are missing.
     pub async fn append(&self, entries: Vec<Entry>, deadline: Instant) -> Result<(), Error> {
         let written = self.writer.send(entries, deadline);
         match tokio::time::timeout_at(deadline.into(), written).await {

@@ -40,6 +40,15 @@ pub(super) enum Obstacle {
     Taken(PathBuf),
     #[error("it has no record yet")]
     Empty,
+    #[error("it isn't open any more, so that it isn't known to be on the disk")]
+    Closed,
+    #[error("its last record has the greatest number that there is")]
+    Numbers,
+    /// So many records wait already.
+    #[error("{0} records wait to be written, as many as may")]
+    Behind(usize),
+    #[error("it is being written all the time: its disk or a sink hangs")]
+    Busy,
     #[error("another process held its lock until the deadline")]
     Locked,
     #[error("the record was not on the disk before the exchange's deadline")]
@@ -78,7 +87,7 @@ impl Obstacle {
             Self::NoFile => "name a file in `[audit]`, which need not be there yet".into(),
             Self::Exposed(exposed) => exposed.remedy(place),
             Self::NoLog => "it is left as it is; name another file in `[audit]`".into(),
-            Self::Changed(_) | Self::NoRecord(_) => AWAY.into(),
+            Self::Changed(_) | Self::NoRecord(_) | Self::Numbers => AWAY.into(),
             Self::Predecessor { .. } => format!("put that file back as it was; or {AWAY}"),
             Self::Lost(record) => {
                 format!("put the file with record {record} back; if it is gone, find out why and start anew, by which another log begins")
@@ -87,6 +96,8 @@ impl Obstacle {
             Self::Empty => "the next exchange makes one".into(),
             Self::Locked => format!("see which one has it, and what it waits for: fuser {name}"),
             Self::Late => "see what keeps its disk or its sinks busy, or raise `deadline-seconds`".into(),
+            Self::Behind(_) | Self::Busy => "see what keeps its disk or its sinks busy".into(),
+            Self::Closed => "see what is wrong with its disk".into(),
             Self::Ended => "start this program anew".into(),
             Self::Sink(_) => "see why it takes no record; those in `sinks` below `[audit]` can be taken out there".into(),
         }

@@ -9,6 +9,8 @@ use crate::digest::Digest;
 pub const VERSION: u32 = 1;
 /// The longest line of a record in bytes, its end not counted. All that goes into one is bounded, and together shorter.
 pub const MAX_LINE: usize = 64 << 10;
+/// The greatest number of a record: JSON's numbers are exact up to it, no log gets there, and the one after it is no overflow.
+pub(super) const MAX_SEQUENCE: u64 = 1 << 53;
 /// What stands between the text that is hashed and its hash.
 const HASH: &str = ",\"hash\":\"";
 /// What stands after the hash.
@@ -47,6 +49,8 @@ pub enum Event {
     Continued,
     /// A line that a crash left half-written stands before this record.
     Repaired,
+    /// Records of this process could not be written before this one.
+    Lost,
 }
 
 impl Event {
@@ -59,6 +63,7 @@ impl Event {
             Self::Exchange => "exchange",
             Self::Continued => "continued",
             Self::Repaired => "repaired",
+            Self::Lost => "lost",
         }
     }
 }
@@ -134,6 +139,21 @@ pub struct Entry {
     pub previous: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub torn: Option<Torn>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
+}
+
+impl Entry {
+    /// About how many bytes it takes while it waits.
+    pub(super) fn size(&self) -> usize {
+        let Self { time, host, exchange, caller, provider, component, operation, key, origin, decision, rules, policy, .. } = self;
+        let Self { annotation, request, request_id, outcome, error, previous, .. } = self;
+        let optional = [exchange, provider, component, operation, key, origin, decision, policy];
+        let optional = optional.into_iter().chain([annotation, request, request_id, outcome, error, previous]).flatten();
+        let caller = caller.iter().map(|who| &who.name);
+        let texts = [time, host].into_iter().chain(optional).chain(rules).chain(caller);
+        size_of::<Self>() + texts.map(String::len).sum::<usize>()
+    }
 }
 
 /// A line of a log, read and found to be whole.
@@ -208,6 +228,9 @@ pub fn read(line: &[u8]) -> Result<Record, Flaw> {
     let malformed = |error: serde_json::Error| Flaw::Malformed(format!("{}, column {}", kind(&error), error.column()));
     let link: Link = serde_json::from_str(whole).map_err(malformed)?;
     let entry: Entry = serde_json::from_str(whole).map_err(malformed)?;
+    if !(1..=MAX_SEQUENCE).contains(&link.seq) {
+        return Err(Flaw::Malformed("its `seq` is out of range".into()));
+    }
     match (link.v, link.prev.parse()) {
         (VERSION, Ok(previous)) => Ok(Record { position: Position { sequence: link.seq, hash }, previous, entry, line: whole.to_owned() }),
         (VERSION, Err(_)) => Err(Flaw::Malformed("`prev` is no digest".into())),

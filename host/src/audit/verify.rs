@@ -1,4 +1,7 @@
 //! Checks a log: each record whole, each chained to the one before, none of those missing that were signed for.
+//!
+//! What the log says of itself excuses it from nothing: that it continues another one is believed only where a checkpoint or whoever checks
+//! says so, too.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -45,6 +48,22 @@ pub struct Summary {
     pub notes: Vec<String>,
 }
 
+/// What a log has to agree with.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Expected {
+    /// The checkpoints. The record of each has to be there.
+    pub checkpoints: Vec<Checkpoint>,
+    /// The record that the log is known to begin with at the latest, because those before it were put away: they need not be there. `None`:
+    /// nobody says so.
+    pub from: Option<u64>,
+}
+
+impl From<Vec<Checkpoint>> for Expected {
+    fn from(checkpoints: Vec<Checkpoint>) -> Self {
+        Self { checkpoints, from: None }
+    }
+}
+
 /// Checks a log line by line.
 #[derive(Default)]
 pub struct Verifier {
@@ -55,6 +74,7 @@ pub struct Verifier {
     torn: Option<Remains>,
     /// By their records' numbers. Of a log that was replaced, there can be several for one number.
     expected: BTreeMap<u64, Vec<Checkpoint>>,
+    from: Option<u64>,
 }
 
 /// Lines that are no record.
@@ -66,12 +86,13 @@ struct Remains {
 }
 
 impl Verifier {
-    /// For a log that has to agree with these checkpoints.
+    /// For a log that has to agree with this.
     #[must_use]
-    pub fn new(checkpoints: Vec<Checkpoint>) -> Self {
+    pub fn new(expected: impl Into<Expected>) -> Self {
+        let Expected { checkpoints, from } = expected.into();
         let mut expected = BTreeMap::<_, Vec<_>>::new();
         checkpoints.into_iter().for_each(|checkpoint| expected.entry(checkpoint.position.sequence).or_default().push(checkpoint));
-        Self { expected, ..Self::default() }
+        Self { expected, from, ..Self::default() }
     }
 
     /// The lines that come next are those of this file.
@@ -108,13 +129,7 @@ impl Verifier {
     fn record(&mut self, record: &Record) -> Result<(), Fault> {
         self.explained(record.entry.torn.as_ref())?;
         self.follows(record)?;
-        let Position { sequence, hash } = record.position;
-        for checkpoint in self.expected.remove(&sequence).unwrap_or_default() {
-            if checkpoint.position.hash != hash {
-                return Err(self.fault(format!("it is another record than the one that was signed for at {}", checkpoint.time)));
-            }
-            self.summary.checkpoints += 1;
-        }
+        self.agrees(record.position, "it is")?;
         self.summary.records += 1;
         self.summary.last = Some(record.position);
         Ok(())
@@ -136,15 +151,21 @@ impl Verifier {
         }
     }
 
+    /// Whether a record is the one that was signed for under its number, if one was. `says` begins the sentence that it isn't.
+    fn agrees(&mut self, Position { sequence, hash }: Position, says: &str) -> Result<(), Fault> {
+        for checkpoint in self.expected.remove(&sequence).unwrap_or_default() {
+            if checkpoint.position.hash != hash {
+                return Err(self.fault(format!("{says} another record than the one that was signed for at {}", checkpoint.time)));
+            }
+            self.summary.checkpoints += 1;
+        }
+        Ok(())
+    }
+
     fn follows(&mut self, record: &Record) -> Result<(), Fault> {
         let last = match self.summary.last {
             Some(last) => last,
-            None if record.entry.event == Event::Continued => {
-                self.summary.first = record.position.sequence;
-                let before = record.entry.previous.as_deref().unwrap_or("another file");
-                self.summary.notes.push(format!("the log begins in {}, which is not here", printable(before, 256)));
-                return Ok(());
-            }
+            None if record.entry.event == Event::Continued => return self.begins_later(record),
             None => {
                 self.summary.first = 1;
                 Position::GENESIS
@@ -157,6 +178,48 @@ impl Verifier {
             true => Ok(()),
             false => Err(self.fault("it follows another record than the one before it: that was exchanged, or this".into())),
         }
+    }
+
+    /// The first record says that it continues a file that isn't here. It says which record it follows: if that was signed for, it is proved.
+    fn begins_later(&mut self, record: &Record) -> Result<(), Fault> {
+        let first = record.position.sequence;
+        if first < 2 {
+            return Err(self.fault("it says that it continues another file, and has the number of a log's first record".into()));
+        }
+        self.summary.first = first;
+        if let Some(from) = self.from
+            && first > from
+        {
+            return Err(self.fault(format!("the log begins with record {first}, not with record {from} or one before it")));
+        }
+        let any = !self.expected.is_empty();
+        self.agrees(Position { sequence: first - 1, hash: record.previous }, "it follows")?;
+        // Whoever checks says so: these aren't here.
+        let put_away = self.from.map_or(0, |_| self.waive(first));
+        if let Some(Checkpoint { position, time, .. }) = self.expected.range(..first).find_map(|(_, expected)| expected.first()) {
+            let what = format!(
+                "the log begins with record {first}, and record {} was signed for at {time}; put the files that were put away beside the log, or \
+                 say which record it is known to begin with (--from)",
+                position.sequence
+            );
+            return Err(self.fault(what));
+        }
+        if any && self.expected.is_empty() && self.summary.checkpoints == 0 {
+            let what = format!("no checkpoint is of record {} or a later one, so that nothing shows that this is the log", first - 1);
+            return Err(self.fault(what));
+        }
+        if put_away > 0 {
+            self.summary.notes.push(format!("checkpoints of records that were put away: {put_away}"));
+        }
+        let before = record.entry.previous.as_deref().unwrap_or("another file");
+        self.summary.notes.push(format!("the log begins in {}, as its first record says, which is not here", printable(before, 256)));
+        Ok(())
+    }
+
+    /// Takes out the checkpoints of the records before this one. Gives their number.
+    fn waive(&mut self, before: u64) -> usize {
+        let later = self.expected.split_off(&before);
+        std::mem::replace(&mut self.expected, later).values().map(Vec::len).sum()
     }
 
     fn fault(&self, what: String) -> Fault {
@@ -178,18 +241,20 @@ impl Verifier {
             }
             None => {}
         }
-        let (last, first) = (self.summary.last.map_or(0, |last| last.sequence), self.summary.first);
-        let beyond = self.expected.range(last + 1..).next_back().and_then(|(_, expected)| expected.first());
-        if let Some(Checkpoint { position, time, .. }) = beyond {
+        let last = self.summary.last.map_or(0, |last| last.sequence);
+        // None is left of a record that is here, or before the first one.
+        if let Some(Checkpoint { position, time, .. }) = self.expected.values().next_back().and_then(|expected| expected.first()) {
             // It is the next line that isn't there.
             self.line += 1;
             let what =
                 format!("the log was cut off: record {} was signed for at {time}, and the last one here is {last}", position.sequence);
             return Err(self.fault(what));
         }
-        match self.expected.range(..first).map(|(_, expected)| expected.len()).sum::<usize>() {
-            0 => {}
-            count => self.summary.notes.push(format!("checkpoints of records before those that are here: {count}")),
+        if let Some(from) = self.from
+            && last == 0
+        {
+            self.line += 1;
+            return Err(self.fault(format!("there is no record, and the log is known to begin with record {from} or one before it")));
         }
         Ok(self.summary)
     }
@@ -206,15 +271,15 @@ fn is_said(torn: &Remains, said: &Torn) -> bool {
 /// If their folder can't be read.
 pub fn files(log: &Path) -> std::io::Result<Vec<PathBuf>> {
     let rotated = file::rotated(log)?.into_iter().map(|(_, path)| path);
-    Ok(rotated.chain(log.exists().then(|| log.to_owned())).collect())
+    Ok(rotated.chain(log.try_exists()?.then(|| log.to_owned())).collect())
 }
 
-/// Checks a log, and shows each record as it is read.
+/// Checks a log, and shows each record as it is read. What it has to agree with are checkpoints, or [`Expected`].
 ///
 /// # Errors
 /// Outside: that a file can't be read. Inside: the first fault.
-pub fn verify(files: &[PathBuf], checkpoints: Vec<Checkpoint>, mut show: impl FnMut(&Record)) -> std::io::Result<Result<Summary, Fault>> {
-    let mut verifier = Verifier::new(checkpoints);
+pub fn verify(files: &[PathBuf], expected: impl Into<Expected>, mut show: impl FnMut(&Record)) -> std::io::Result<Result<Summary, Fault>> {
+    let mut verifier = Verifier::new(expected);
     for path in files {
         verifier.begin(path.display().to_string());
         let mut reader = BufReader::with_capacity(128 << 10, File::open(path)?);

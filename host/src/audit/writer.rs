@@ -1,7 +1,10 @@
 //! The thread that writes: exchanges that end together wait for the disk together.
+//!
+//! What waits for it is bounded. While a sink or the disk hangs, further records are refused, and no key is released; the next record that is written
+//! says how many are missing.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,12 +13,20 @@ use tokio::sync::oneshot;
 use super::chain::{Appended, Chain};
 use super::checkpoint::{self, Checkpoint};
 use super::obstacle::Obstacle;
-use super::record::{self, Entry, Position};
-use super::{Checkpoints, Settings, Sink};
-use crate::Error;
+use super::record::{self, Entry, Event, Position};
+use super::{Checkpoints, Settings, Sink, blank};
+use crate::{Error, count};
 
 /// How long the signature of the chain's end may take when all else has ended.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long what waits may take to be written when all else has ended; a sink that hangs doesn't keep the process.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+/// The most records that wait: more than as many exchanges make as a server may have under way.
+const MAX_WAITING: usize = 16 << 10;
+/// The most bytes of the records that wait.
+const MAX_WAITING_BYTES: usize = 16 << 20;
+/// The pause between two looks at what another thread has.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Takes records from many exchanges, and writes them one batch after the other.
 pub(super) struct Writer {
@@ -25,6 +36,8 @@ pub(super) struct Writer {
 }
 
 struct Shared {
+    /// What errors name.
+    place: PathBuf,
     queue: Mutex<Queue>,
     wake: Condvar,
     log: Mutex<Log>,
@@ -33,7 +46,14 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Batch>,
+    /// How many records wait, and their bytes.
+    records: usize,
+    bytes: usize,
+    /// How many records could not be written, and aren't told of yet.
+    lost: u64,
     closed: bool,
+    /// Whether what is lost was tried to be told of at the end.
+    said_last: bool,
 }
 
 /// The records of one exchange, and who waits for them.
@@ -59,8 +79,8 @@ impl Writer {
     pub fn new(Settings { file, rotate_at, checkpoints, sinks }: Settings) -> Self {
         let place = file.clone().unwrap_or_else(|| "the audit log".into());
         let chain = file.map(|file| Chain::new(file, rotate_at));
-        let log = Log { place, chain, last: Position::GENESIS, signed: None, checkpoints, sinks };
-        let shared = Shared { queue: Mutex::default(), wake: Condvar::new(), log: Mutex::new(log) };
+        let log = Log { place: place.clone(), chain, last: Position::GENESIS, signed: None, checkpoints, sinks };
+        let shared = Shared { place, queue: Mutex::default(), wake: Condvar::new(), log: Mutex::new(log) };
         Self { shared: Arc::new(shared), thread: Mutex::new(None) }
     }
 
@@ -72,28 +92,53 @@ impl Writer {
             let shared = self.shared.clone();
             *thread = std::thread::Builder::new().name("audit".into()).spawn(move || shared.write()).ok();
         }
-        // Without a thread the sender is dropped here, and whoever waits is told.
-        if thread.is_some() {
-            lock(&self.shared.queue).waiting.push(Batch { entries, deadline, done });
-            self.shared.wake.notify_one();
+        let mut queue = lock(&self.shared.queue);
+        if thread.is_none() {
+            // The sender is dropped here, and whoever waits is told.
+            queue.lose(entries.len());
+            return written;
         }
+        if let Some((batch, full)) = queue.push(Batch { entries, deadline, done }) {
+            // Who has gone away can't be told.
+            let _ = batch.done.send(Err(full.at(&self.shared.place)));
+        }
+        self.shared.wake.notify_one();
         written
     }
 
+    /// Says no if so many records wait that no further one may.
+    pub fn ready(&self) -> Result<(), Error> {
+        lock(&self.shared.queue).room().map_err(|full| full.at(&self.shared.place))
+    }
+
     pub fn begin(&self, deadline: Instant) -> Result<(), Error> {
-        lock(&self.shared.log).append(&mut [], deadline)
+        let mut log = self.log(deadline)?;
+        let appended = log.write(&[], deadline)?;
+        log.publish(&appended, deadline)
     }
 
     pub fn rotate(&self, deadline: Instant) -> Result<PathBuf, Error> {
-        lock(&self.shared.log).rotate(deadline)
+        self.log(deadline)?.rotate(deadline)
     }
 
     pub fn check(&self, deadline: Instant) -> Result<(), Error> {
-        lock(&self.shared.log).check(deadline)
+        self.ready().and_then(|()| self.log(deadline)?.check(deadline))
     }
 
     pub fn checkpoint(&self, deadline: Instant) -> Result<Checkpoint, Error> {
-        lock(&self.shared.log).sign_end(deadline)
+        self.log(deadline)?.sign_end(deadline)
+    }
+
+    /// The log, once it isn't written to. A sink that hangs is not waited for longer than until the deadline.
+    fn log(&self, deadline: Instant) -> Result<MutexGuard<'_, Log>, Error> {
+        loop {
+            match self.shared.log.try_lock() {
+                Ok(log) => return Ok(log),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(Obstacle::Busy.at(&self.shared.place)),
+            }
+        }
     }
 }
 
@@ -102,18 +147,67 @@ impl Drop for Writer {
     fn drop(&mut self) {
         lock(&self.shared.queue).closed = true;
         self.shared.wake.notify_one();
-        if let Some(thread) = lock(&self.thread).take() {
+        let Some(thread) = lock(&self.thread).take() else { return };
+        let deadline = Instant::now() + LAST_WRITES;
+        while !thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+        }
+        if thread.is_finished() {
             // It has nothing to tell; a panic in it has printed itself.
             let _ = thread.join();
+        } else {
+            let records = lock(&self.shared.queue).records;
+            tracing::error!(records, "the audit log is still being written: what waits is lost");
         }
+    }
+}
+
+impl Queue {
+    fn room(&self) -> Result<(), Obstacle> {
+        if self.records >= MAX_WAITING || self.bytes >= MAX_WAITING_BYTES { Err(Obstacle::Behind(self.records)) } else { Ok(()) }
+    }
+
+    /// Gives the batch back if there is no room for it.
+    fn push(&mut self, batch: Batch) -> Option<(Batch, Obstacle)> {
+        if let Err(full) = self.room() {
+            self.lose(batch.entries.len());
+            return Some((batch, full));
+        }
+        self.records += batch.entries.len();
+        self.bytes += batch.entries.iter().map(Entry::size).sum::<usize>();
+        self.waiting.push(batch);
+        None
+    }
+
+    /// Notes that so many records were not written.
+    fn lose(&mut self, records: usize) {
+        self.lost += records as u64;
+        count::lost_records(records as u64);
+    }
+
+    /// All that waits, and how many records are lost and not told of.
+    fn take(&mut self) -> (Vec<Batch>, u64) {
+        (self.records, self.bytes) = (0, 0);
+        (std::mem::take(&mut self.waiting), std::mem::take(&mut self.lost))
     }
 }
 
 impl Shared {
     fn write(&self) {
-        while let Some(mut batches) = self.next() {
-            let deadline = batches.iter().map(|batch| batch.deadline).max().unwrap_or_else(Instant::now);
-            let outcome = lock(&self.log).append(&mut batches, deadline);
+        while let Some((mut batches, lost)) = self.next() {
+            let deadline = batches.iter().map(|batch| batch.deadline).max().unwrap_or_else(|| Instant::now() + FAREWELL);
+            let told = (lost > 0).then(|| Entry { event: Event::Lost, records: Some(lost), ..blank() });
+            let entries = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.entries));
+            let entries: Vec<_> = told.into_iter().chain(entries).collect();
+            let mut log = lock(&self.log);
+            let written = log.write(&entries, deadline);
+            if written.is_err() {
+                let mut queue = lock(&self.queue);
+                queue.lose(entries.len() - usize::from(lost > 0));
+                queue.lost += lost;
+            }
+            let outcome = written.and_then(|appended| log.publish(&appended, deadline));
+            drop(log);
             for batch in batches {
                 // Who has gone away can't be told.
                 if let (Err(_), Err(error)) = (batch.done.send(outcome.clone()), &outcome) {
@@ -124,23 +218,32 @@ impl Shared {
         lock(&self.log).farewell();
     }
 
-    /// All that waits; `None` when nothing does and nothing will.
-    fn next(&self) -> Option<Vec<Batch>> {
+    /// All that waits, and how many records are lost; `None` when nothing waits and nothing will. What is lost is told of with the next record, or
+    /// once, at the end.
+    fn next(&self) -> Option<(Vec<Batch>, u64)> {
         let queue = lock(&self.queue);
-        let mut queue =
-            self.wake.wait_while(queue, |queue| queue.waiting.is_empty() && !queue.closed).unwrap_or_else(PoisonError::into_inner);
-        (!queue.waiting.is_empty()).then(|| std::mem::take(&mut queue.waiting))
+        let idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.closed;
+        let mut queue = self.wake.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
+        if queue.waiting.is_empty() && (queue.lost == 0 || std::mem::replace(&mut queue.said_last, true)) {
+            return None;
+        }
+        Some(queue.take())
     }
 }
 
 impl Log {
-    fn append(&mut self, batches: &mut [Batch], deadline: Instant) -> Result<(), Error> {
-        let entries: Vec<_> = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.entries)).collect();
+    /// Appends records to the chain.
+    fn write(&mut self, entries: &[Entry], deadline: Instant) -> Result<Appended, Error> {
         let appended = match &mut self.chain {
-            Some(chain) => chain.append(&entries, deadline).map_err(|obstacle| obstacle.at(&self.place))?,
-            None => appended_to(self.last, &entries),
+            Some(chain) => chain.append(entries, deadline).map_err(|obstacle| obstacle.at(&self.place))?,
+            None => appended_to(self.last, entries),
         };
         self.last = appended.last;
+        Ok(appended)
+    }
+
+    /// Hands what was appended to the sinks, and signs the chain's end if that is due.
+    fn publish(&mut self, appended: &Appended, deadline: Instant) -> Result<(), Error> {
         self.hand_on(&appended.lines, deadline)?;
         let before = *self.signed.get_or_insert(appended.before);
         match &self.checkpoints {

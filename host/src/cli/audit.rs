@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use jiff::Timestamp;
-use ocicrypt_kms::audit::{self, Audit, Checkpoint, PrivateKey, PublicKey, Record, Summary};
+use ocicrypt_kms::audit::{self, Audit, Checkpoint, Expected, PrivateKey, PublicKey, Record, Summary};
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::{Digest, Error, ErrorKind, config};
 
@@ -33,12 +33,16 @@ pub(super) enum Command {
 pub(super) struct Verify {
     /// The log, with the files that were rotated away from it [default: the configured one]
     log: Option<PathBuf>,
-    /// Checkpoints that the log has to agree with [default: the configured ones, if there are any]
+    /// Checkpoints whose records have to be in the log [default: the configured ones, if there are any]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// The key that checks them [default: the public half of the configured one]
     #[arg(long, value_name = "FILE")]
     public_key: Option<PathBuf>,
+    /// The record that the log is known to begin with, at the latest: those before it were put away, and aren't missing [default: 1, if there are
+    /// checkpoints]
+    #[arg(long, value_name = "RECORD", value_parser = clap::value_parser!(u64).range(1..))]
+    from: Option<u64>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -115,11 +119,11 @@ impl Configured {
         Audit::of(&self.audit, true, Vec::new())?.ok_or_else(|| self.missing(""))
     }
 
-    /// The files of a log; at least one.
-    fn files(&self, named: Option<PathBuf>) -> Result<Vec<PathBuf>, Error> {
+    /// The log that is to be read, and its files; at least one.
+    fn files(&self, named: Option<PathBuf>) -> Result<(PathBuf, Vec<PathBuf>), Error> {
         let log = named.or_else(|| self.audit.file.clone()).ok_or_else(|| self.missing(", or name the log"))?;
         match audit::files(&log) {
-            Ok(files) if !files.is_empty() => Ok(files),
+            Ok(files) if !files.is_empty() => Ok((log, files)),
             Ok(_) => Err(unreadable(&log, "there is no such file")),
             Err(error) => Err(unreadable(&log, &error.to_string())),
         }
@@ -153,11 +157,17 @@ fn unreadable(place: &Path, reason: &str) -> Error {
 
 impl Verify {
     fn run(self, config: &Configured) -> Result<ExitCode, Error> {
-        let checkpoints = self.checkpoints(config)?;
-        let files = config.files(self.log)?;
-        let verified = audit::verify(&files, checkpoints, |_| {}).map_err(|error| unreadable(&files[0], &error.to_string()))?;
+        let expected = Expected { checkpoints: self.checkpoints(config)?, from: self.from };
+        let (log, files) = config.files(self.log)?;
+        let verified = audit::verify(&files, expected, |_| {}).map_err(|error| unreadable(&files[0], &error.to_string()))?;
         let (text, code) = match verified {
-            Ok(summary) => (describe(&summary), ExitCode::SUCCESS),
+            Ok(mut summary) => {
+                if !files.contains(&log) {
+                    let note = format!("{} is not there: what was written since the last rotation can't be told", log.display());
+                    summary.notes.push(note);
+                }
+                (describe(&summary), ExitCode::SUCCESS)
+            }
             Err(fault) => (format!("BAD     {}\n", printable(&fault.to_string(), 4096)), ExitCode::from(ErrorKind::Corrupt.exit_code())),
         };
         print(text.as_bytes())?;
@@ -165,8 +175,12 @@ impl Verify {
     }
 
     fn checkpoints(&self, config: &Configured) -> Result<Vec<Checkpoint>, Error> {
-        let ours = self.log.is_none().then(|| config.audit.checkpoint_file()).flatten().filter(|file| file.exists());
-        let Some(file) = self.checkpoint.clone().or(ours) else { return Ok(Vec::new()) };
+        let configured = || self.log.is_none().then(|| config.audit.checkpoint_file()).flatten();
+        let Some(file) = self.checkpoint.clone().or_else(configured) else { return Ok(Vec::new()) };
+        // A file that can't be looked for is not taken for none.
+        if self.checkpoint.is_none() && !file.try_exists().map_err(|error| unreadable(&file, &error.to_string()))? {
+            return Ok(Vec::new());
+        }
         let key = match (&self.public_key, &config.audit.checkpoint_key) {
             (Some(public), _) => PublicKey::read(public)?,
             (None, Some(private)) => PrivateKey::read(private)?.public(),
@@ -200,7 +214,7 @@ fn describe(summary: &Summary) -> String {
 
 impl Show {
     fn run(self, config: &Configured) -> Result<ExitCode, Error> {
-        let files = config.files(self.log)?;
+        let (_, files) = config.files(self.log)?;
         let (mut text, mut shown) = (String::new(), Ok(()));
         let outcome = audit::verify(&files, Vec::new(), |record| {
             if self.filter.wants(record) {

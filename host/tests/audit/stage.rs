@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Output;
 
+use ocicrypt_kms::Digest;
 use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keyunwrap, keywrap, opts_data_of};
 use ocicrypt_kms_testing::program::{self, Program};
 use serde_json::Value;
@@ -90,4 +91,10 @@ pub fn wrapping() -> Vec<u8> {
 /// A member of a record, as text; empty if it isn't there.
 pub fn member<'a>(record: &'a Value, name: &str) -> &'a str {
     record[name].as_str().unwrap_or_default()
+}
+
+/// A record of this text, with a hash that fits.
+pub fn sealed(line: &str) -> String {
+    let (text, _) = line.rsplit_once(",\"hash\":\"").unwrap();
+    format!("{text},\"hash\":\"{}\"}}", Digest::of(text.as_bytes()))
 }

@@ -1,9 +1,8 @@
 //! What somebody changes in a log is found.
 
-use ocicrypt_kms::Digest;
 use ocicrypt_kms_testing::program::refusal;
 
-use super::stage::{Stage, wrapping};
+use super::stage::{Stage, sealed, wrapping};
 
 /// A log of four records, changed line by line; what `audit verify` says of it.
 fn changed(change: impl FnOnce(&mut Vec<String>)) -> String {
@@ -14,12 +13,6 @@ fn changed(change: impl FnOnce(&mut Vec<String>)) -> String {
     change(&mut lines);
     std::fs::write(stage.path(), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     stage.is_bad(&[])
-}
-
-/// A record of this text, with a hash that fits.
-fn sealed(line: &str) -> String {
-    let (text, _) = line.rsplit_once(",\"hash\":\"").unwrap();
-    format!("{text},\"hash\":\"{}\"}}", Digest::of(text.as_bytes()))
 }
 
 #[test]
@@ -109,4 +102,46 @@ fn a_changed_last_line_is_not_taken_for_a_crash() {
     std::fs::write(stage.path(), stage.text().replace("wrap", "Wrap")).unwrap();
     let line = refusal(&stage.user.run(&[], &wrapping())).1;
     assert!(line.contains("audit.jsonl: the audit log can't be written: its last line is no record: it was changed"), "{line}");
+}
+
+#[test]
+fn a_number_that_no_log_has_is_no_number_of_a_record() {
+    for number in ["0", "9007199254740993", "18446744073709551615"] {
+        let line = changed(|lines| {
+            let first = lines[0].replacen("\"seq\":1", &format!("\"seq\":{number}"), 1);
+            *lines = vec![sealed(&first.replacen("\"event\":\"use\"", "\"event\":\"continued\"", 1))];
+        });
+        assert!(
+            line.contains("line 1 of the file") && line.contains("it is no record of this version: its `seq` is out of range"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_log_that_ends_with_the_greatest_number_is_written_to_no_more_and_ends_nobody() {
+    for number in ["9007199254740992", "18446744073709551615"] {
+        let stage = Stage::new();
+        stage.wrap();
+        let last = sealed(&stage.lines()[1].replacen("\"seq\":2", &format!("\"seq\":{number}"), 1));
+        std::fs::write(stage.path(), format!("{last}\n")).unwrap();
+        let (code, line) = refusal(&stage.user.run(&[], &wrapping()));
+        assert!(code == 1 && line.contains("no key is used without a record"), "{line}");
+    }
+}
+
+#[test]
+fn a_first_record_that_claims_to_continue_a_log_is_none() {
+    let line = changed(|lines| *lines = vec![sealed(&lines[0].replacen("\"event\":\"use\"", "\"event\":\"continued\"", 1))]);
+    assert!(line.contains("it says that it continues another file, and has the number of a log's first record"), "{line}");
+}
+
+#[test]
+fn a_log_without_the_file_that_is_written_to_is_told_of() {
+    let stage = Stage::new();
+    stage.wrap();
+    stage.printed(&["rotate"]);
+    std::fs::remove_file(stage.path()).unwrap();
+    let text = stage.is_whole();
+    assert!(text.contains("audit.jsonl is not there: what was written since the last rotation can't be told"), "{text}");
 }

@@ -40,6 +40,7 @@ fn what_an_alert_waits_for_is_there_before_it_happens() {
         r#"ocicrypt_kms_reloads_total{what="certificates",outcome="failed"} 0"#,
         "ocicrypt_kms_tls_refusals_total 0",
         "ocicrypt_kms_sandbox_failures_total 0",
+        "ocicrypt_kms_audit_records_lost_total 0",
         concat!("ocicrypt_kms_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
