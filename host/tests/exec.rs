@@ -374,6 +374,58 @@ fn a_process_that_waits_for_a_kms_is_hardened_unless_the_configuration_says_othe
     assert_eq!((no_new_privileges, filters), (1, own.1 + 1));
 }
 
+#[test]
+fn a_process_with_a_local_key_is_hardened_while_it_waits_for_its_audit_log() {
+    let home = Home::new(&["team"]);
+    let log = home.path().join("audit.jsonl");
+    let config = home.0.write("config.toml", format!("audit = {{ file = '{}' }}\n", log.display()));
+    let arguments = ["--config", config.to_str().unwrap()];
+    home.exchange(&arguments, &wrap_for(&["local://team"]));
+    let locked = std::fs::File::open(&log).unwrap();
+    locked.lock().unwrap();
+    let mut child = home.0.command(&arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &wrap_for(&["local://team"])).unwrap();
+    let (own, start) = (restrictions("self"), std::time::Instant::now());
+    while restrictions(&child.id().to_string()) != (1, own.1 + 1) {
+        assert!(start.elapsed().as_secs() < 5, "it isn't hardened");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(child.try_wait().unwrap().is_none(), "it waits");
+    locked.unlock().unwrap();
+    annotation_of(&program::answer(child.wait_with_output().unwrap()));
+}
+
+#[test]
+fn a_key_that_only_an_image_names_and_nothing_lends_takes_no_protection_away() {
+    const FOREIGN: &str = r#"{"key_url":"awskms:///alias/any","wrapped_key":"YQ==","wrap_type":"AES"}"#;
+    let home = Home::new(&["team"]);
+    let log = home.path().join("debug.log");
+    let annotation = String::from_utf8(annotation_of(&home.exchange(&[], &wrap_for(&["local://team"])))).unwrap();
+    let both = format!("[{annotation},{FOREIGN}]");
+    let needs = |config: &str, named: &[&str]| {
+        let config = home.0.write("config.toml", config);
+        let arguments = ["--config", config.to_str().unwrap(), "--debugLog", log.to_str().unwrap()];
+        let _ = std::fs::remove_file(&log);
+        let answer = home.exchange(&arguments, &keyunwrap(&[("kmscrypt", named)], both.as_bytes()));
+        assert_eq!(opts_data_of(&answer), OPTS_DATA);
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.split(" needs=").nth(1).unwrap_or_else(|| panic!("{text}")).split(' ').next().unwrap().to_owned()
+    };
+    let policy = |condition: &str| {
+        let rule = format!("permit (principal, action, resource) when {{ {condition} }};\n");
+        format!("policy = '{}'\n", home.0.write("policy.cedar", rule).display())
+    };
+    let local = "resource.service == \"local\"";
+    assert_eq!(needs("", &[]), "Local");
+    assert_eq!(needs("keys = ['local://team']\n", &[]), "Local");
+    assert_eq!(needs(&policy(local), &[]), "Local");
+    // What is lent to it, or could be, is what the exchange needs; and so is what the client names.
+    assert_eq!(needs("keys = ['local://team', 'awskms:///*']\n", &[]), "Programs");
+    assert_eq!(needs(&policy("true"), &[]), "Programs");
+    assert_eq!(needs(&policy(&format!("{local} || !context.opened.isEmpty()")), &[]), "Programs");
+    assert_eq!(needs("", &["local://team", "awskms:///alias/any"]), "Programs");
+}
+
 /// A connection, before a test would wait for ever.
 fn accept_soon(listener: &std::net::TcpListener) -> std::net::TcpStream {
     listener.set_nonblocking(true).unwrap();

@@ -1,11 +1,11 @@
 //! One exchange on standard input and output.
 
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
 
 #[cfg(feature = "hardening")]
 use ocicrypt_kms::Environment;
 use ocicrypt_kms::Error;
+use ocicrypt_kms::config::Audit;
 use ocicrypt_kms::key_uri::Service;
 use ocicrypt_kms::protocol::MAX_MESSAGE;
 use zeroize::Zeroizing;
@@ -15,13 +15,17 @@ use super::{Options, block_on, print};
 pub(super) fn run(options: Options) -> Result<(), Error> {
     let message = read_message()?;
     let config = options.config()?;
-    let (hardening, logs) = (config.hardening, config.audit.folders());
+    let (hardening, audit) = (config.hardening, config.audit.clone());
     let exchange = options.provider_of(config).build()?.last_exchange(&message);
     let services = exchange.services();
     if hardening {
-        give_up(&services, &logs);
+        give_up(&services, &audit);
     }
-    let answer = block_on(need_network(&services), exchange.run())??;
+    let answer = block_on(need_network(&services), exchange.run()).flatten().inspect_err(|_| {
+        if hardening {
+            tracing::debug!("if a call that it needed was refused, it works with `hardening = false` in the configuration");
+        }
+    })?;
     print(&answer)
 }
 
@@ -32,13 +36,13 @@ pub(super) fn need_network(services: &[Service]) -> bool {
 
 /// From here on, the process has no rights that its exchange doesn't need.
 #[cfg(feature = "hardening")]
-fn give_up(services: &[Service], logs: &[PathBuf]) {
-    use super::harden::{Needs, harden};
-    harden(Needs::of(services, &Environment::process()), logs);
+fn give_up(services: &[Service], audit: &Audit) {
+    use super::harden::{Needs, Records, harden};
+    harden(Needs::of(services, &Environment::process()), &Records::of(audit));
 }
 
 #[cfg(not(feature = "hardening"))]
-fn give_up(_: &[Service], _: &[PathBuf]) {}
+fn give_up(_: &[Service], _: &Audit) {}
 
 fn read_message() -> Result<Zeroizing<Vec<u8>>, Error> {
     let input = std::io::stdin();
