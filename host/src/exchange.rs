@@ -36,6 +36,9 @@ const OF_OTHER_SCHEMES: [&str; 13] = [
     "x509s",
 ];
 
+/// The most keys elsewhere of one annotation that a policy is asked about beforehand: several times what packets there are.
+const MAX_ASKED: usize = 4 * MAX_PACKETS;
+
 /// One message, as the host has read it.
 pub(crate) struct Exchange {
     /// What is asked for.
@@ -109,13 +112,21 @@ impl Exchange {
         (self.operation == Operation::Unwrap).then(|| Digest::of(&self.annotation))
     }
 
-    /// The services of all keys that could be opened, each once.
-    pub fn services(&self, addresses: &Addresses) -> Vec<Service> {
+    /// The services of all keys that could be opened, each once: of those that were named; else, of those that stand in the annotation, where
+    /// an image's author writes what he wants: local ones, and others that could be lent.
+    pub fn services(&self, addresses: &Addresses, could_be_lent: impl Fn(&KeyUri) -> bool) -> Vec<Service> {
         let mut services: BTreeSet<_> = self.named.iter().map(KeyUri::service).collect();
+        let mut asked = BTreeSet::new();
         if self.named.is_empty() {
             self.annotation_has(&mut |text| {
-                services.extend(KeyUri::parse(text, addresses).map(|uri| uri.service()));
-                false
+                if let Ok(uri) = KeyUri::parse(text, addresses) {
+                    let service = uri.service();
+                    let is_new = !services.contains(&service) && (service == Service::Local || asked.insert(uri.clone()));
+                    if is_new && (service == Service::Local || could_be_lent(&uri)) {
+                        services.insert(service);
+                    }
+                }
+                asked.len() >= MAX_ASKED
             });
         }
         services.into_iter().collect()
@@ -508,6 +519,31 @@ mod tests {
 
     fn origin(exchange: &Exchange, key: &str) -> Option<Origin> {
         exchange.origin_of(&uri(key), &Addresses::default())
+    }
+
+    #[test]
+    fn an_annotation_adds_services_of_keys_that_could_be_lent_and_a_parameter_adds_its_own() {
+        let annotation = r#"{"a":["local://k",{"b":"awskms:///alias/a"}],"c":"hashivault://transit/k","d":"hashivault://transit/k2"}"#;
+        let services = |parameters: &[(&str, &str)], lent: &[&str]| {
+            let exchange = read(&message_of("keyunwrap", parameters, annotation), None, None, &[]).unwrap();
+            exchange.services(&Addresses::default(), |uri| lent.contains(&uri.canonical()))
+        };
+        assert_eq!(services(&[], &[]), [Service::Local]);
+        assert_eq!(services(&[], &["hashivault://transit/k2"]), [Service::Vault, Service::Local]);
+        assert_eq!(services(&[], &["awskms:///alias/a", "hashivault://transit/k"]), [Service::Aws, Service::Vault, Service::Local]);
+        assert_eq!(services(&[("p", "awskms:///alias/b")], &[]), [Service::Aws], "what the client names is its own choice");
+    }
+
+    #[test]
+    fn a_policy_is_asked_beforehand_about_few_of_the_keys_that_an_annotation_names() {
+        let uris: Vec<_> = (0..2_000).map(|number| format!("\"awskms:///alias/{number}\"")).collect();
+        let exchange = read(&message_of("keyunwrap", &[], &format!("[{}]", uris.join(","))), None, None, &[]).unwrap();
+        let asked = std::cell::Cell::new(0);
+        let never = |_: &KeyUri| {
+            asked.set(asked.get() + 1);
+            false
+        };
+        assert_eq!((exchange.services(&Addresses::default(), never), asked.get()), (Vec::new(), MAX_ASKED));
     }
 
     const PACKETS: &str = r#"[{"key_url":"local://k?context_b=2&context_a=1"},{"key_url":"local://k"},{"key_url":"local://k?context_a=2"},{"key_url":"local://k2?context_a=1"}]"#;

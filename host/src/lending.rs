@@ -25,7 +25,7 @@ use crate::count::{self, Counted};
 use crate::digest::Digest;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::exchange::Exchange;
-use crate::key_uri::{Addresses, Algorithm, KeyUri, KeyUriError};
+use crate::key_uri::{Addresses, Algorithm, KeyUri, KeyUriError, Service};
 use crate::kms::{Header, MAX_CIPHERTEXT, MAX_PLAINTEXT, OpenKey, Services, WrappedKey, request_id};
 use crate::policy::{Denial, Origin, Policy, Request};
 use crate::{Error, ErrorKind};
@@ -63,6 +63,26 @@ pub struct Lender {
     pub component: Digest,
     /// Where it is written down, if somewhere.
     pub audit: Option<Arc<Audit>>,
+}
+
+impl Lender {
+    /// The services of all keys that could be lent to an exchange of this process, before it begins.
+    pub(crate) fn services_of(&self, exchange: &Exchange) -> Vec<Service> {
+        let policy = self.policy.current().unwrap_or_else(|| self.policy.clone());
+        let could_be_lent = |uri: &KeyUri| {
+            policy.could_allow(&Request {
+                key: uri,
+                operation: exchange.operation,
+                origin: exchange.origin,
+                caller: &Caller::Process,
+                provider: &exchange.name,
+                component: self.component,
+                opened: &[],
+                time: SystemTime::now(),
+            })
+        };
+        exchange.services(&self.addresses, could_be_lent)
+    }
 }
 
 /// One exchange's side of the host.

@@ -118,6 +118,10 @@ impl Policy for KeyList {
         );
         Err(Denial { reason: reason.to_owned(), hint, rules: Vec::new() })
     }
+
+    fn could_allow(&self, request: &Request<'_>) -> bool {
+        self.decide(request).is_ok()
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +148,9 @@ mod tests {
             opened: &[],
             time: SystemTime::UNIX_EPOCH,
         };
-        list.decide(&request).map(drop)
+        let decision = list.decide(&request).map(drop);
+        assert_eq!(list.could_allow(&request), decision.is_ok(), "it looks at nothing that changes");
+        decision
     }
 
     fn list(entries: &[&str]) -> KeyList {

@@ -117,6 +117,12 @@ pub trait Policy: Send + Sync {
     /// If the use is not allowed.
     fn decide(&self, request: &Request<'_>) -> Result<Permit, Denial>;
 
+    /// Whether it could allow this use at another time of the same exchange, when other keys are open. A process that makes one exchange
+    /// gives up beforehand what only other keys need: a needless yes costs protection, and a wrong no the exchange. Yes, if not implemented.
+    fn could_allow(&self, _request: &Request<'_>) -> bool {
+        true
+    }
+
     /// Whether it was written for this very component: each of its rules that allows anything names the digest of a component, and one
     /// names this. A component that isn't built in and whose digest nobody gave otherwise runs only then.
     fn pins(&self, _component: Digest) -> bool {

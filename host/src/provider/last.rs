@@ -21,10 +21,11 @@ impl LastExchange {
         Self { read: provider.host.read(message), provider }
     }
 
-    /// The services whose keys it could open, each once; none if its message can't be read.
+    /// The services whose keys it could open, each once; none if its message can't be read. A key elsewhere that only an image names counts
+    /// if the policy could allow it ([`Policy::could_allow`](crate::policy::Policy::could_allow)).
     #[must_use]
     pub fn services(&self) -> Vec<Service> {
-        self.read.as_ref().map(|(exchange, _)| exchange.services(&self.provider.host.lender.addresses)).unwrap_or_default()
+        self.read.as_ref().map(|(exchange, _)| self.provider.host.lender.services_of(exchange)).unwrap_or_default()
     }
 
     /// Runs it, as [`KeyProvider::exchange`] does, and takes nothing apart that the end of the process takes apart.

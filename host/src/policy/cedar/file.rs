@@ -78,6 +78,10 @@ impl Policy for PolicyFile {
         self.0.current().decide(request)
     }
 
+    fn could_allow(&self, request: &Request<'_>) -> bool {
+        self.0.current().could_allow(request)
+    }
+
     fn pins(&self, component: Digest) -> bool {
         self.0.current().pins(component)
     }

@@ -55,10 +55,9 @@ struct Asked {
 }
 
 impl Memory {
-    /// `None` if the policy could look at the time: then a permit holds for that moment only. A name can be spelled with escapes, too.
+    /// `None` if the policy could look at the time: then a permit holds for that moment only.
     pub fn of(policy: &str) -> Option<Self> {
-        let could = policy.contains("time") || policy.contains('\\');
-        (!could).then(Self::default)
+        (!super::could_look_at(policy, "time")).then(Self::default)
     }
 
     /// The permit for this request, or what comes of asking.

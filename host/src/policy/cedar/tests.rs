@@ -41,6 +41,22 @@ fn holds(condition: &str, case: &Case) -> bool {
 }
 
 #[test]
+fn a_policy_could_allow_what_it_allows_and_what_may_depend_on_the_keys_that_are_open() {
+    let could = |text: &str| policy(text).could_allow(&case(&["uid:7"], "unwrap", AWS).situation(&Addresses::default()).unwrap().request());
+    assert!(could(ANYTHING));
+    for never in [
+        "permit (principal, action, resource) when { resource.service == \"local\" };",
+        "permit (principal, action, resource) when { context.time < datetime(\"2020-01-01\") };",
+        "permit (principal, action == Kms::Action::\"wrap\", resource);",
+    ] {
+        assert!(!could(never), "{never}");
+    }
+    for perhaps in ["!context.opened.isEmpty()", "!context[\"\\u{6f}pened\"].isEmpty()"] {
+        assert!(could(&format!("permit (principal, action, resource) when {{ {perhaps} }};")), "{perhaps}");
+    }
+}
+
+#[test]
 fn a_caller_has_each_of_its_names() {
     let node = ["spiffe://example.org/node/1", "dns:Node-1.production.example.org", "dns:other.example", "subject:CN=node"];
     let names = [
