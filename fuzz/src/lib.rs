@@ -59,6 +59,7 @@ pub mod kms {
 
 #[path = "../../host/src/printable.rs"]
 mod printable;
+
 /// The names in certificates.
 #[path = "../../host/src/server"]
 pub mod server {
