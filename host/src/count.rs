@@ -33,6 +33,12 @@ pub(crate) const TLS_REFUSALS: &str = "ocicrypt_kms_tls_refusals_total";
 pub(crate) const CERTIFICATE_END: &str = "ocicrypt_kms_certificate_not_after_timestamp_seconds";
 #[cfg(feature = "server")]
 pub(crate) const CRL_END: &str = "ocicrypt_kms_crl_next_update_timestamp_seconds";
+/// Connections that were refused, by `reason` (`greeting`, `share`, `all`).
+#[cfg(feature = "server")]
+pub(crate) const CONNECTIONS_REFUSED: &str = "ocicrypt_kms_connections_refused_total";
+/// Exchanges that were refused before they began, by `reason` (`quota`, `share`, `waiting`, `late`).
+#[cfg(feature = "server")]
+pub(crate) const EXCHANGES_REFUSED: &str = "ocicrypt_kms_exchanges_refused_total";
 /// 1, with the program's `version`.
 #[cfg(feature = "server")]
 pub(crate) const BUILD: &str = "ocicrypt_kms_build_info";
@@ -126,6 +132,18 @@ pub(crate) fn tls_refusal() {
     metrics::counter!(TLS_REFUSALS).increment(1);
 }
 
+/// A connection that was refused.
+#[cfg(feature = "server")]
+pub(crate) fn connection_refused(reason: &'static str) {
+    metrics::counter!(CONNECTIONS_REFUSED, "reason" => reason).increment(1);
+}
+
+/// An exchange that was refused before it began.
+#[cfg(feature = "server")]
+pub(crate) fn exchange_refused(reason: &'static str) {
+    metrics::counter!(EXCHANGES_REFUSED, "reason" => reason).increment(1);
+}
+
 /// The certificate that new connections get, by the seconds since 1970 when it ends to be valid.
 #[cfg(feature = "server")]
 pub(crate) fn certificate(not_after: i64) {
@@ -146,6 +164,12 @@ pub(crate) fn begin() {
     metrics::counter!(TRAPS).increment(0);
     metrics::counter!(LOST_RECORDS).increment(0);
     metrics::counter!(TLS_REFUSALS).increment(0);
+    for reason in ["greeting", "share", "all"] {
+        metrics::counter!(CONNECTIONS_REFUSED, "reason" => reason).increment(0);
+    }
+    for reason in ["quota", "share", "waiting", "late"] {
+        metrics::counter!(EXCHANGES_REFUSED, "reason" => reason).increment(0);
+    }
     for (what, outcome) in [("policy", "ok"), ("policy", "failed"), ("certificates", "ok"), ("certificates", "failed")] {
         metrics::counter!(RELOADS, "what" => what, "outcome" => outcome).increment(0);
     }
@@ -173,6 +197,8 @@ pub(crate) fn describe() {
     describe_counter!(LOST_RECORDS, "Records that could not be written to the audit log.");
     describe_counter!(RELOADS, "Times that the policy or the certificates were read anew.");
     describe_counter!(TLS_REFUSALS, "Clients that TLS refused.");
+    describe_counter!(CONNECTIONS_REFUSED, "Connections that were refused.");
+    describe_counter!(EXCHANGES_REFUSED, "Exchanges that were refused before they began.");
     describe_gauge!(CERTIFICATE_END, Unit::Seconds, "When the server's certificate ends to be valid, since 1970.");
     describe_gauge!(CRL_END, Unit::Seconds, "When the first list of revoked client certificates ends to be valid, since 1970.");
     describe_gauge!(BUILD, "1, with the program's version.");

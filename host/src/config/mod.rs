@@ -16,6 +16,8 @@ use serde::Deserialize;
 pub use self::audit::{Audit, AuditSink};
 pub use self::component::Component;
 pub use self::http_kms::{HttpKms, HttpKmsHeader, HttpKmsRule, HttpKmsUsage};
+#[cfg(feature = "server")]
+pub(crate) use self::server::three_quarters;
 pub use self::server::{LogFormat, LogLevel, Server};
 use crate::{Error, text_file};
 

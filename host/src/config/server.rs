@@ -38,6 +38,16 @@ pub struct Server {
     pub max_waiting: u32,
     /// How many connections there are at a time.
     pub max_connections: u32,
+    /// How many exchanges of one caller run at a time: three quarters of all if it isn't said.
+    pub max_exchanges_per_caller: Option<u32>,
+    /// How many connections one caller has at a time: three quarters of all if it isn't said.
+    pub max_connections_per_caller: Option<u32>,
+    /// How many exchanges one caller may have in an hour, if that is bounded.
+    pub exchanges_per_hour: Option<u32>,
+    /// How long a client may take for TLS, and again until it has said what protocol it speaks.
+    pub greeting_seconds: u32,
+    /// How much longer than an exchange a message may take that arrives slowly, and an answer that is read slowly.
+    pub message_seconds: u32,
     /// How long a connection lasts, until its client is told to use another one.
     pub connection_seconds: u32,
     /// How long exchanges that are under way have to end when the server is stopped.
@@ -87,6 +97,11 @@ impl Default for Server {
             max_exchanges: 128,
             max_waiting: 1024,
             max_connections: 4096,
+            max_exchanges_per_caller: None,
+            max_connections_per_caller: None,
+            exchanges_per_hour: None,
+            greeting_seconds: 10,
+            message_seconds: 10,
             connection_seconds: 3600,
             drain_seconds: 20,
         }
@@ -109,6 +124,18 @@ impl Server {
         }
     }
 
+    /// How many exchanges of one caller run at a time.
+    #[must_use]
+    pub fn max_exchanges_per_caller(&self) -> u32 {
+        self.max_exchanges_per_caller.unwrap_or(three_quarters(self.max_exchanges))
+    }
+
+    /// How many connections one caller has at a time.
+    #[must_use]
+    pub fn max_connections_per_caller(&self) -> u32 {
+        self.max_connections_per_caller.unwrap_or(three_quarters(self.max_connections))
+    }
+
     /// Checks the limits.
     ///
     /// # Errors
@@ -118,6 +145,11 @@ impl Server {
             ("max-exchanges", self.max_exchanges, 1..=1024),
             ("max-waiting", self.max_waiting, 0..=65_536),
             ("max-connections", self.max_connections, 1..=65_536),
+            ("max-exchanges-per-caller", self.max_exchanges_per_caller(), 1..=1024),
+            ("max-connections-per-caller", self.max_connections_per_caller(), 1..=65_536),
+            ("exchanges-per-hour", self.exchanges_per_hour.unwrap_or(1), 1..=1_000_000_000),
+            ("greeting-seconds", self.greeting_seconds, 1..=60),
+            ("message-seconds", self.message_seconds, 1..=600),
             ("connection-seconds", self.connection_seconds, 1..=86_400),
             ("drain-seconds", self.drain_seconds.into(), 0..=600),
         ];
@@ -126,6 +158,11 @@ impl Server {
             None => Ok(()),
         }
     }
+}
+
+/// What one caller may have of something, so that it can't have all; of one or two, all.
+pub(crate) fn three_quarters(all: u32) -> u32 {
+    all - all / 4
 }
 
 fn wrong(place: &str, reason: String) -> Error {

@@ -1,22 +1,20 @@
-//! One accepted connection: bytes in and out, and who is at the other end.
+//! One accepted connection: bytes in and out, who is at the other end, and what its client can't draw out.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 use super::connections::Open;
+use super::frames::Frames;
 use super::protocol::Protocol;
 use crate::caller::Caller;
-
-/// How long a client may take until it has said what protocol it speaks; TLS has the same again.
-pub(super) const GREETING: Duration = Duration::from_secs(10);
 
 /// What bytes travel by.
 pub(super) enum Transport {
@@ -25,32 +23,91 @@ pub(super) enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// One accepted connection.
-pub(super) struct Connection {
-    transport: Transport,
-    caller: Caller,
-    protocol: Protocol,
-    greeting: Option<Greeting>,
-    closed: Option<oneshot::Sender<()>>,
-    open: Open,
-    _place: OwnedSemaphorePermit,
+/// How long things take that wait for a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// TLS, and again the first bytes of its protocol.
+    pub greeting: Duration,
+    /// A message on its way in, with its exchange; an answer on its way out, which nobody takes.
+    pub message: Duration,
+    /// After so long the connection takes no more requests.
+    pub age: Duration,
 }
 
-/// A client that connects and then is silent would hold its place for ever: neither HTTP/2 nor ttrpc pings before the first frame.
-struct Greeting {
-    missing: usize,
-    ends: Pin<Box<Sleep>>,
+/// One accepted connection, whose client has said what protocol it speaks.
+pub(super) struct Connection {
+    transport: Transport,
+    /// What was read of the client's greeting, and is not yet given to the protocol.
+    greeting: Greeting,
+    open: Open,
+    /// For ttrpc, whose library bounds nothing; HTTP/2 has its own bounds.
+    frames: Option<Frames>,
+    stall: Stall,
+    closed: Option<oneshot::Sender<()>>,
+}
+
+/// The first bytes that a client has sent.
+pub(super) struct Greeting {
+    bytes: Vec<u8>,
+    given: usize,
+}
+
+impl Greeting {
+    /// Reads what a client of this protocol begins with. Who speaks another one would wait for an answer that its own could read.
+    pub async fn read(transport: &mut Transport, protocol: Protocol, caller: &Caller, time: Duration) -> io::Result<Self> {
+        let mut bytes = vec![0; protocol.greeting()];
+        let read = async {
+            transport.read_exact(&mut bytes[..1]).await?;
+            if !protocol.begins_with(bytes[0]) {
+                tracing::info!(caller = caller.to_string(), expected = %protocol, "a client speaks another protocol than its listener");
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            transport.read_exact(&mut bytes[1..]).await
+        };
+        tokio::time::timeout(time, read).await??;
+        Ok(Self { bytes, given: 0 })
+    }
+
+    fn give(&mut self, buffer: &mut ReadBuf<'_>) {
+        let left = &self.bytes[self.given..];
+        let number = left.len().min(buffer.remaining());
+        buffer.put_slice(&left[..number]);
+        self.given += number;
+    }
+
+    fn is_given(&self) -> bool {
+        self.given == self.bytes.len()
+    }
+}
+
+/// A write that makes no progress: its client doesn't read, and would have the server keep the answer for ever.
+struct Stall {
+    time: Duration,
+    ends: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    /// What was polled, or an error if it has been pending for too long.
+    fn bound<T>(&mut self, polled: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.ends = None;
+            return polled;
+        }
+        let time = self.time;
+        ready!(self.ends.get_or_insert_with(|| Box::pin(tokio::time::sleep(time))).as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl Connection {
-    /// `place` is given back when the connection ends.
-    pub fn new(transport: Transport, caller: Caller, protocol: Protocol, open: Open, place: OwnedSemaphorePermit) -> Self {
-        let greeting = Greeting { missing: protocol.greeting(), ends: Box::pin(tokio::time::sleep(GREETING)) };
-        Self { transport, caller, protocol, greeting: Some(greeting), closed: None, open, _place: place }
+    /// `open` ends when the connection does.
+    pub fn new(transport: Transport, greeting: Greeting, protocol: Protocol, open: Open, times: Times) -> Self {
+        let frames = matches!(protocol, Protocol::Ttrpc).then(|| Frames::new(times));
+        Self { transport, greeting, open, frames, stall: Stall { time: times.message, ends: None }, closed: None }
     }
 
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        self.open.caller()
     }
 
     /// Turns true when somebody else than its client wants it closed.
@@ -65,72 +122,100 @@ impl Connection {
         receiver
     }
 
-    /// Notes what has been read of a greeting. Who speaks another protocol would wait for an answer that its own could read.
-    fn heed_greeting(&mut self, read: &[u8]) -> io::Result<()> {
-        let Some(greeting) = &mut self.greeting else { return Ok(()) };
-        let is_first = greeting.missing == self.protocol.greeting();
-        if let Some(&first) = read.first()
-            && is_first
-            && !self.protocol.begins_with(first)
-        {
-            tracing::info!(caller = self.caller.to_string(), expected = %self.protocol, "a client speaks another protocol than its listener");
-            return Err(io::ErrorKind::InvalidData.into());
+    fn poll_transport(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.greeting.is_given() {
+            self.greeting.give(buffer);
+            return Poll::Ready(Ok(()));
         }
-        greeting.missing = greeting.missing.saturating_sub(read.len());
-        if greeting.missing == 0 {
-            self.greeting = None;
+        Pin::new(&mut self.transport).poll_read(context, buffer)
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(mut frames) = self.frames.take() else {
+            return self.poll_transport(context, buffer);
+        };
+        let polled = frames.poll_read(context, buffer, |context, buffer| self.poll_transport(context, buffer));
+        self.frames = Some(frames);
+        polled
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.transport).poll_write(context, bytes);
+        if let (Some(frames), Poll::Ready(Ok(number))) = (&mut self.frames, &polled) {
+            frames.wrote(&bytes[..*number]);
         }
-        Ok(())
+        self.stall.bound(polled, context)
     }
 
-    fn transport(&mut self) -> Pin<&mut dyn Stream> {
-        match &mut self.transport {
-            Transport::Unix(stream) => Pin::new(stream),
-            Transport::Tcp(stream) => Pin::new(stream),
-            Transport::Tls(stream) => Pin::new(stream.as_mut()),
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffers: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.frames.is_some() {
+            let first = buffers.iter().find(|buffer| !buffer.is_empty()).map_or(&[][..], |buffer| buffer);
+            return self.poll_write(context, first);
         }
+        let polled = Pin::new(&mut self.transport).poll_write_vectored(context, buffers);
+        self.stall.bound(polled, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.frames.is_none() && self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.transport).poll_flush(context);
+        self.stall.bound(polled, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.transport).poll_shutdown(context);
+        self.stall.bound(polled, context)
     }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        if self.transport().poll_read(context, buffer)?.is_pending() {
-            if let Some(greeting) = &mut self.greeting {
-                ready!(greeting.ends.as_mut().poll(context));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            return Poll::Pending;
+impl Transport {
+    fn stream(&mut self) -> Pin<&mut dyn Stream> {
+        match self {
+            Self::Unix(stream) => Pin::new(stream),
+            Self::Tcp(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(stream.as_mut()),
         }
-        Poll::Ready(self.heed_greeting(&buffer.filled()[before..]))
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncRead for Transport {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.transport().poll_write(context, bytes)
+        self.stream().poll_write(context, bytes)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffers: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.transport().poll_write_vectored(context, buffers)
+        self.stream().poll_write_vectored(context, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.transport {
-            Transport::Unix(stream) => stream.is_write_vectored(),
-            Transport::Tcp(stream) => stream.is_write_vectored(),
-            Transport::Tls(stream) => stream.is_write_vectored(),
+        match self {
+            Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport().poll_flush(context)
+        self.stream().poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport().poll_shutdown(context)
+        self.stream().poll_shutdown(context)
     }
 }

@@ -5,21 +5,27 @@ use std::time::{Duration, Instant};
 use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
-use super::admission::{Admission, Turned};
+use super::admission::{Admission, Limits, Turned};
+use super::party::Party;
+use super::quota::Quota;
+use super::seldom::Seldom;
 use super::status::Status;
 use super::telemetry;
 use crate::caller::Caller;
-use crate::{Call, ErrorKind, KeyProvider};
+use crate::{Call, ErrorKind, KeyProvider, count};
 
 /// The exchanges of one server.
 pub(super) struct Exchanges {
     provider: KeyProvider,
     admission: Admission,
+    quota: Option<Quota>,
+    refused: Seldom,
 }
 
 impl Exchanges {
-    pub fn new(provider: KeyProvider, at_a_time: u32, max_waiting: u32) -> Self {
-        Self { provider, admission: Admission::new(at_a_time, max_waiting) }
+    /// `an_hour` is how many exchanges each caller may have in one.
+    pub fn new(provider: KeyProvider, limits: Limits, an_hour: Option<u32>) -> Self {
+        Self { provider, admission: Admission::new(limits), quota: an_hour.map(Quota::new), refused: Seldom::default() }
     }
 
     /// One exchange. `timeout` is what the client gives it; the configured deadline holds anyhow. If the future is dropped, because the
@@ -32,9 +38,14 @@ impl Exchanges {
         trace: &telemetry::Parent,
     ) -> Result<Zeroizing<Vec<u8>>, Status> {
         let deadline = Instant::now() + timeout.map_or(self.deadline(), |timeout| timeout.min(self.deadline()));
-        let _turn = self.admission.turn(deadline).await.map_err(|turned| match turned {
-            Turned::Away => Status::overloaded(),
-            Turned::Late => Status::late("the exchange's turn did not come before its deadline"),
+        let party = Party::from(&caller);
+        if self.quota.as_ref().is_some_and(|quota| !quota.take(&party, Instant::now())) {
+            return Err(self.refused(&caller, "quota", Status::over_quota()));
+        }
+        let _turn = self.admission.turn(party, deadline).await.map_err(|turned| match turned {
+            Turned::Away => self.refused(&caller, "waiting", Status::overloaded()),
+            Turned::Share => self.refused(&caller, "share", Status::over_share()),
+            Turned::Late => self.refused(&caller, "late", Status::late("the exchange's turn did not come before its deadline")),
         })?;
         let span = trace.span(&caller);
         let outcome = self.provider.exchange_for(message, Call { caller, deadline: Some(deadline) }).instrument(span).await;
@@ -42,6 +53,15 @@ impl Exchanges {
             ErrorKind::Unavailable if Instant::now() >= deadline => Status::late(error.to_string().trim_end_matches('.')),
             _ => Status::of(&error),
         })
+    }
+
+    /// Counts an exchange that was not begun, and logs it, though not each of many.
+    fn refused(&self, caller: &Caller, reason: &'static str, status: Status) -> Status {
+        count::exchange_refused(reason);
+        if let Some(times) = self.refused.happened() {
+            tracing::warn!(caller = caller.to_string(), times, reason = status.message, "an exchange is refused");
+        }
+        status
     }
 
     /// The longest time that an exchange may take.

@@ -1,40 +1,65 @@
-//! What stands between a listener and a protocol: places for connections, TLS, and patience with a system that is out of descriptors.
+//! What stands between a listener and a protocol: greetings, places for connections, and patience with a system that is out of descriptors.
 
+use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
-use super::connection::{Connection, Transport};
-use super::connections::Connections;
+use super::connection::{Connection, Greeting, Times, Transport};
+use super::connections::{Connections, Full};
 use super::listener::Acceptor;
 use super::protocol::Protocol;
-use super::tls::{Client, Tls};
+use super::seldom::Seldom;
+use super::tls::{Client, Shown, Tls};
 use crate::caller::Caller;
 use crate::count;
 
 /// How long accepting pauses when the system can't give another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+/// How many clients of one listener may have connected without having said who they are or what they speak. They have no place yet, so that they
+/// take none of those that have, on this listener or another one.
+const MAX_GREETINGS: usize = 256;
 
 /// Accepts one listener's connections.
 pub(super) struct Gate {
     pub acceptor: Acceptor,
+    pub door: Arc<Door>,
+}
+
+/// How clients of one listener get in.
+pub(super) struct Door {
     pub tls: Option<Arc<Tls>>,
     pub protocol: Protocol,
-    pub places: Arc<Semaphore>,
     pub connections: Arc<Connections>,
+    pub times: Times,
     pub to: mpsc::Sender<Connection>,
+    pub refusals: Arc<Refusals>,
+}
+
+/// What is logged of those who don't get in.
+#[derive(Default)]
+pub(super) struct Refusals {
+    greeting: Seldom,
+    full: Seldom,
 }
 
 impl Gate {
     /// Accepts until the task is aborted. Greeting a client takes a task of its own, so that a slow one holds up nobody.
     pub async fn accept(self) {
+        let mut greetings = VecDeque::<AbortHandle>::new();
         loop {
-            let place = self.places.clone().acquire_owned().await.expect("it is never closed");
             match self.acceptor.accept().await {
                 Ok((transport, caller)) => {
-                    let (tls, connections, to) = (self.tls.clone(), self.connections.clone(), self.to.clone());
-                    tokio::spawn(greet(tls, transport, caller, self.protocol, place, connections, to));
+                    greetings.retain(|greeting| !greeting.is_finished());
+                    if greetings.len() >= MAX_GREETINGS {
+                        // The one that has said nothing for longest: who means it is through in milliseconds.
+                        greetings.pop_front().iter().for_each(AbortHandle::abort);
+                        self.door.refusals.unheard(&self.acceptor.name);
+                    }
+                    greetings.push_back(tokio::spawn(self.door.clone().greet(transport, caller)).abort_handle());
                 }
                 Err(error) => {
                     tracing::warn!(listener = self.acceptor.name, error = error.to_string(), "a connection can't be accepted");
@@ -45,34 +70,56 @@ impl Gate {
     }
 }
 
-async fn greet(
-    tls: Option<Arc<Tls>>,
-    transport: Transport,
-    caller: Caller,
-    protocol: Protocol,
-    place: OwnedSemaphorePermit,
-    connections: Arc<Connections>,
-    to: mpsc::Sender<Connection>,
-) {
-    let (transport, caller, shown) = match (tls, transport) {
-        (Some(tls), Transport::Tcp(stream)) => {
-            let from = stream.peer_addr().map_or_else(|error| error.to_string(), |address| address.to_string());
-            match tls.accept(stream).await {
-                Ok(Client { stream, identity, shown }) => {
-                    (Transport::Tls(Box::new(stream)), Caller::Certificate(Box::new(identity)), Some(shown))
+impl Door {
+    async fn greet(self: Arc<Self>, transport: Transport, caller: Caller) {
+        let Some((mut transport, caller, shown)) = self.secure(transport, caller).await else { return };
+        let greeting = match Greeting::read(&mut transport, self.protocol, &caller, self.times.greeting).await {
+            Ok(greeting) => greeting,
+            Err(error) => return tracing::debug!(caller = caller.to_string(), error = error.to_string(), "a client without a greeting"),
+        };
+        match self.connections.enter(caller.clone(), shown) {
+            // Nobody takes it any more when the server has stopped.
+            Ok(open) => drop(self.to.send(Connection::new(transport, greeting, self.protocol, open, self.times)).await),
+            Err(full) => self.refusals.full(&caller, full),
+        }
+    }
+
+    /// TLS, where the listener has it. It says who the caller is.
+    async fn secure(&self, transport: Transport, caller: Caller) -> Option<(Transport, Caller, Option<Shown>)> {
+        let (Some(tls), Transport::Tcp(_)) = (&self.tls, &transport) else {
+            return Some((transport, caller, None));
+        };
+        let Transport::Tcp(stream) = transport else { return None };
+        let from = stream.peer_addr().map_or_else(|error| error.to_string(), |address| address.to_string());
+        let accepted = tokio::time::timeout(self.times.greeting, tls.accept(stream)).await;
+        match accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(Client { stream, identity, shown }) => {
+                Some((Transport::Tls(Box::new(stream)), Caller::Certificate(Box::new(identity)), Some(shown)))
+            }
+            Err(error) => {
+                // Who goes away before a word, as checks of load balancers do, was not refused.
+                if error.kind() != io::ErrorKind::UnexpectedEof {
+                    count::tls_refusal();
                 }
-                Err(error) => {
-                    // Who goes away before a word, as checks of load balancers do, was not refused.
-                    if error.kind() != std::io::ErrorKind::UnexpectedEof {
-                        count::tls_refusal();
-                    }
-                    return tracing::info!(from, error = error.to_string(), "no TLS with a client");
-                }
+                tracing::info!(from, error = error.to_string(), "no TLS with a client");
+                None
             }
         }
-        (_, transport) => (transport, caller, None),
-    };
-    let open = connections.enter(caller.clone(), shown);
-    // Nobody takes it any more when the server has stopped.
-    let _ = to.send(Connection::new(transport, caller, protocol, open, place)).await;
+    }
+}
+
+impl Refusals {
+    fn unheard(&self, listener: &str) {
+        count::connection_refused("greeting");
+        if let Some(times) = self.greeting.happened() {
+            tracing::warn!(listener, times, "too many clients have connected and say nothing; the first of them are sent away");
+        }
+    }
+
+    fn full(&self, caller: &Caller, full: Full) {
+        count::connection_refused(if full == Full::Share { "share" } else { "all" });
+        if let Some(times) = self.full.happened() {
+            tracing::warn!(caller = caller.to_string(), times, reason = full.to_string(), "a connection is refused");
+        }
+    }
 }

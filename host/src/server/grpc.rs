@@ -19,15 +19,13 @@ use tonic_prost::ProstCodec;
 
 use self::definition::METHODS;
 pub(super) use self::definition::{Input, Output, SERVICE};
-use super::connection::Connection;
+use super::connection::{Connection, Times};
 use super::exchanges::Exchanges;
 use super::http2::Age;
 use super::{http2, stopped, telemetry};
 use crate::Error;
 use crate::caller::Caller;
 
-/// How much longer than an exchange a request may take, for a message that arrives slowly.
-const MESSAGE_TIME: Duration = Duration::from_secs(10);
 /// How long the answers of the last exchanges have to leave when the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// The protobuf around a message.
@@ -135,12 +133,12 @@ pub(super) async fn serve(
     exchanges: Arc<Exchanges>,
     mut connections: mpsc::Receiver<Connection>,
     mut stop: watch::Receiver<bool>,
-    max_age: Duration,
+    times: Times,
 ) -> Result<(), Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status(SERVICE, tonic_health::ServingStatus::Serving).await;
-    let front = front(exchanges.clone(), Routes::new(health_service))?;
-    let protocol = http2::Protocol::new(Age { max: max_age, last_requests: front.time });
+    let front = front(exchanges.clone(), Routes::new(health_service), times.message)?;
+    let protocol = http2::Protocol::new(Age { max: times.age, last_requests: times.message });
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
@@ -166,7 +164,7 @@ pub(super) async fn serve(
 }
 
 /// All services of this server.
-fn front(exchanges: Arc<Exchanges>, others: Routes) -> Result<Front, Error> {
+fn front(exchanges: Arc<Exchanges>, others: Routes, time: Duration) -> Result<Front, Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Internal { reason: format!("gRPC can't be served: {error}") };
     let reflection = || {
         let services = tonic_reflection::server::Builder::configure();
@@ -178,7 +176,6 @@ fn front(exchanges: Arc<Exchanges>, others: Routes) -> Result<Front, Error> {
         .add_service(reflection().build_v1().map_err(|error| failed(&error))?)
         .add_service(reflection().build_v1alpha().map_err(|error| failed(&error))?)
         .prepare();
-    let time = exchanges.deadline() + MESSAGE_TIME;
     Ok(Front { exchanges, others, caller: Caller::Anonymous, time })
 }
 

@@ -19,7 +19,7 @@ use super::corked::Corked;
 use super::stopped;
 
 /// The most exchanges that one connection may have under way.
-const MAX_STREAMS: u32 = 100;
+pub(super) const MAX_STREAMS: u32 = 100;
 /// The most bytes of a request's headers.
 const MAX_HEADERS: u32 = 16 << 10;
 /// After so long without a frame a client is asked whether it is still there, and has [`PONG`] to answer.

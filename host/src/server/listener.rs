@@ -1,9 +1,12 @@
 //! Sockets to listen on: made here, or handed over by systemd.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::address::Address;
@@ -11,6 +14,9 @@ use super::connection::Transport;
 use super::protocol::Protocol;
 use crate::Error;
 use crate::caller::Caller;
+
+/// How many clients of a Unix socket may wait to be accepted; the kernel has a limit of its own.
+const BACKLOG: i32 = 1024;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -117,15 +123,27 @@ fn bind_file(path: &Path, group: Option<u32>) -> io::Result<std::os::unix::net::
     if is_other {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file which is no socket"));
     }
-    let private = tempfile::Builder::new().prefix(".").rand_bytes(4).tempdir_in(folder)?;
+    let private = private_folder(folder)?;
     let made = private.path().join("s");
-    let socket = std::os::unix::net::UnixListener::bind(&made)?;
-    if let Some(group) = group {
-        chown(&made, None, Some(group))?;
-    }
-    let mode = if group.is_some() { 0o660 } else { 0o600 };
-    std::fs::set_permissions(&made, std::fs::Permissions::from_mode(mode))?;
+    let socket = bind_unheard(&made, group)?;
+    rustix::net::listen(&socket, BACKLOG)?;
     std::fs::rename(&made, path)?;
+    Ok(socket.into())
+}
+
+/// A folder that nobody else gets into, whatever the umask is.
+fn private_folder(folder: &Path) -> io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix(".").rand_bytes(4).permissions(Permissions::from_mode(0o700)).tempdir_in(folder)
+}
+
+/// A socket with its mode and group, which nobody can connect to before it listens.
+fn bind_unheard(path: &Path, group: Option<u32>) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    if let Some(group) = group {
+        chown(path, None, Some(group))?;
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(if group.is_some() { 0o660 } else { 0o600 }))?;
     Ok(socket)
 }
 
@@ -214,6 +232,23 @@ mod tests {
         assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
         drop(listener);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nobody_gets_to_a_socket_before_it_has_its_mode() {
+        // The umask is the whole process's.
+        ocicrypt_kms_testing::alone::alone("server::listener::tests::nobody_gets_to_a_socket_before_it_has_its_mode", || {
+            rustix::process::umask(rustix::fs::Mode::empty());
+            let folder = tempfile::tempdir().unwrap();
+            let private = private_folder(folder.path()).unwrap();
+            assert_eq!(mode(private.path()), 0o700);
+            let path = private.path().join("s");
+            let socket = bind_unheard(&path, None).unwrap();
+            let connect = || std::os::unix::net::UnixStream::connect(&path);
+            assert_eq!((mode(&path), connect().unwrap_err().kind()), (0o600, io::ErrorKind::ConnectionRefused));
+            rustix::net::listen(&socket, BACKLOG).unwrap();
+            assert!(connect().is_ok());
+        });
     }
 
     #[test]

@@ -9,14 +9,18 @@ mod connection;
 mod connections;
 mod corked;
 mod exchanges;
+mod frames;
 mod gate;
 mod grpc;
 mod http2;
 mod identity;
 mod listener;
 mod metrics;
+mod party;
 mod protocol;
+mod quota;
 mod refresh;
+mod seldom;
 mod status;
 mod telemetry;
 mod tls;
@@ -25,13 +29,15 @@ mod ttrpc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 pub use self::address::{Address, AddressError};
+use self::admission::Limits;
+use self::connection::Times;
 use self::connections::Connections;
 use self::exchanges::Exchanges;
-use self::gate::Gate;
+use self::gate::{Door, Gate, Refusals};
 use self::listener::{Acceptor, Listener};
 pub use self::metrics::Metrics;
 use self::protocol::Protocol;
@@ -155,11 +161,17 @@ impl Server {
         if let Some(tls) = &tls {
             refresh::count_ends(&tls.current());
         }
-        let connections = Arc::new(Connections::default());
+        let times = times(&settings, provider.deadline());
+        let connections = Arc::new(Connections::new(settings.max_connections, settings.max_connections_per_caller()));
         let mut refreshed = vec![Refreshed::Policy(provider.policy().clone())];
         refreshed.extend(tls.clone().map(|tls| Refreshed::Certificates(tls, connections.clone())));
-        let exchanges = Arc::new(Exchanges::new(provider, settings.max_exchanges, settings.max_waiting));
-        let places = Arc::new(Semaphore::new(settings.max_connections as usize));
+        let limits = Limits {
+            at_a_time: settings.max_exchanges,
+            at_a_time_of_one: settings.max_exchanges_per_caller(),
+            waiting: settings.max_waiting,
+        };
+        let exchanges = Arc::new(Exchanges::new(provider, limits, settings.exchanges_per_hour));
+        let refusals = Arc::new(Refusals::default());
         let (grpc, grpc_connections) = mpsc::channel(BACKLOG);
         let (ttrpc, ttrpc_connections) = mpsc::channel(BACKLOG);
         let mut tasks = JoinSet::new();
@@ -171,25 +183,20 @@ impl Server {
                 Protocol::Ttrpc => ttrpc.clone(),
             };
             let tls = tls.clone().filter(|_| listener.is_tcp());
-            let gate = Gate {
-                acceptor: Acceptor::new(listener).map_err(failed)?,
-                tls,
-                protocol,
-                places: places.clone(),
-                connections: connections.clone(),
-                to,
-            };
+            let (connections, refusals) = (connections.clone(), refusals.clone());
+            let door = Arc::new(Door { tls, protocol, connections, times, to, refusals });
+            let gate = Gate { acceptor: Acceptor::new(listener).map_err(failed)?, door };
             accepting.push(tasks.spawn(gate.accept()));
         }
         tasks.spawn(refresh::keep_fresh(refreshed, reload));
         if let Some((metrics, listener)) = metrics {
-            tasks.spawn(metrics::serve(metrics, tokio::net::TcpListener::from_std(listener).map_err(failed)?, stop.subscribe(), audit));
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+            tasks.spawn(metrics::serve(metrics, listener, stop.subscribe(), audit, times.greeting));
         }
-        let max_age = Duration::from_secs(settings.connection_seconds.into());
         let serving = async {
             tokio::join!(
-                grpc::serve(exchanges.clone(), grpc_connections, stop.subscribe(), max_age),
-                ttrpc::serve(exchanges, ttrpc_connections, stop.subscribe())
+                grpc::serve(exchanges.clone(), grpc_connections, stop.subscribe(), times),
+                ttrpc::serve(exchanges, ttrpc_connections, stop.subscribe(), times)
             )
             .0
         };
@@ -220,6 +227,16 @@ fn tls(settings: &config::Server) -> Result<Option<Tls>, Error> {
     let (client_crl, client_crl_required) = (settings.client_crl.clone(), settings.client_crl_required);
     let files = |[certificate, key, client_ca]: [_; 3]| Files { certificate, key, client_ca, client_crl, client_crl_required };
     settings.tls()?.map(|named| Tls::load(files(named))).transpose()
+}
+
+/// How long clients are waited for, beside the longest time of an exchange.
+fn times(settings: &config::Server, deadline: Duration) -> Times {
+    let seconds = |number: u32| Duration::from_secs(number.into());
+    Times {
+        greeting: seconds(settings.greeting_seconds),
+        message: deadline + seconds(settings.message_seconds),
+        age: seconds(settings.connection_seconds),
+    }
 }
 
 fn addresses(settings: &config::Server) -> Result<Vec<Address>, Error> {

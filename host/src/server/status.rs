@@ -30,6 +30,18 @@ impl Status {
         let message = "as many exchanges wait as may wait; try again later, or raise `max-exchanges` in the configuration";
         Self { code: tonic::Code::ResourceExhausted, message: message.into() }
     }
+
+    /// Too many exchanges of this caller wait already.
+    pub fn over_share() -> Self {
+        let message = "as many exchanges of this caller wait as may wait; try again later, or raise `max-waiting` in the configuration";
+        Self { code: tonic::Code::ResourceExhausted, message: message.into() }
+    }
+
+    /// The caller has used up its exchanges.
+    pub fn over_quota() -> Self {
+        let message = "this caller has used up its exchanges; try again later, or raise `exchanges-per-hour` in the configuration";
+        Self { code: tonic::Code::ResourceExhausted, message: message.into() }
+    }
 }
 
 /// The code that says whose turn it is: the client's to mend its message or to ask for a right, the operator's, or anybody's to try again.

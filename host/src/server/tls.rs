@@ -15,7 +15,6 @@ use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
-use super::connection::GREETING as PATIENCE;
 use super::connections::Connections;
 use super::identity::identity;
 use crate::Error;
@@ -91,7 +90,7 @@ impl Tls {
         let by = self.current();
         let at = UnixTime::now();
         let acceptor = TlsAcceptor::from(by.config.clone());
-        let stream = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let stream = acceptor.accept(stream).await?;
         let chain: Vec<_> =
             stream.get_ref().1.peer_certificates().unwrap_or_default().iter().map(|shown| shown.clone().into_owned()).collect();
         let own = chain.first().ok_or_else(|| io::Error::other("the client has shown no certificate"))?;

@@ -13,7 +13,7 @@ use ttrpc::r#async::{MethodHandler, Server, Service, TtrpcContext};
 use ttrpc::proto::{Request, Response};
 use zeroize::Zeroizing;
 
-use super::connection::Connection;
+use super::connection::{Connection, Times};
 use super::exchanges::Exchanges;
 use super::grpc::{Input, Output, SERVICE};
 use super::{stopped, telemetry};
@@ -61,12 +61,17 @@ fn services(exchanges: &Arc<Exchanges>, caller: &Caller) -> HashMap<String, Serv
 }
 
 /// Serves the connections that arrive, until `stop`; then waits for the exchanges that are under way.
-pub(super) async fn serve(exchanges: Arc<Exchanges>, mut connections: mpsc::Receiver<Connection>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    exchanges: Arc<Exchanges>,
+    mut connections: mpsc::Receiver<Connection>,
+    mut stop: watch::Receiver<bool>,
+    times: Times,
+) {
     let mut served = JoinSet::new();
     loop {
         tokio::select! {
             connection = connections.recv() => match connection {
-                Some(connection) => drop(served.spawn(serve_one(exchanges.clone(), connection, stop.clone()))),
+                Some(connection) => drop(served.spawn(serve_one(exchanges.clone(), connection, stop.clone(), times))),
                 None => break,
             },
             Some(_) = served.join_next() => {}
@@ -77,8 +82,8 @@ pub(super) async fn serve(exchanges: Arc<Exchanges>, mut connections: mpsc::Rece
 }
 
 /// A server of its own for each connection, since the caller is the connection's.
-async fn serve_one(exchanges: Arc<Exchanges>, mut connection: Connection, mut stop: watch::Receiver<bool>) {
-    let closed = connection.closed();
+async fn serve_one(exchanges: Arc<Exchanges>, mut connection: Connection, mut stop: watch::Receiver<bool>, times: Times) {
+    let (closed, mut close) = (connection.closed(), connection.close());
     let services = services(&exchanges, connection.caller());
     let listener = Listener::new(tokio_stream::once(Ok(connection)));
     let mut server = Server::new().register_service(services).add_listener(listener);
@@ -88,6 +93,9 @@ async fn serve_one(exchanges: Arc<Exchanges>, mut connection: Connection, mut st
     }
     tokio::select! {
         _ = closed => {}
+        () = stopped(&mut close) => {}
+        // Its frames end sooner, if its client lets them.
+        () = tokio::time::sleep(times.age + times.message) => {}
         () = stopped(&mut stop) => exchanges.idle().await,
     }
     server.disconnect().await;

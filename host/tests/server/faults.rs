@@ -95,7 +95,7 @@ fn a_server_without_descriptors_left_recovers_when_clients_go() {
 
 #[test]
 fn two_hundred_slow_clients_hold_up_nobody_and_are_sent_away() {
-    let user = user();
+    let user = user_with("[server]\ngreeting-seconds = 2\n");
     let server = Serving::on_socket(&user);
     let path = socket(&user).0;
     let mut slow: Vec<_> = (0..200).map(|_| UnixStream::connect(&path).unwrap()).collect();

@@ -1,6 +1,7 @@
 //! `ocicrypt-kms serve`, as a process of its own, with real clients.
 
 mod auditing;
+mod bounds;
 mod client;
 mod clients;
 mod faults;

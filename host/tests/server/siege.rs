@@ -3,6 +3,8 @@
 mod attacks;
 mod honest;
 
+pub use self::honest::over_tls;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
