@@ -95,6 +95,7 @@ impl Siege {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "bench/siege shows it")]
 fn honest_clients_are_served_and_nothing_grows_while_a_server_is_attacked() {
     let long: Option<u64> = std::env::var(SECONDS).ok().map(|seconds| seconds.parse().expect("seconds"));
     let time = Duration::from_secs(long.unwrap_or(SHORT));
