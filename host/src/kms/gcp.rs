@@ -14,6 +14,7 @@ mod call;
 mod credentials;
 mod refusal;
 mod symmetric;
+mod tasks;
 #[cfg_attr(not(feature = "asymmetric"), allow(dead_code))]
 mod verb;
 

@@ -265,3 +265,19 @@ fn exec_mode_tells_an_absurd_lifetime_in_its_one_line() {
     let (code, line) = program.refused(&[], &wrapping(&[&uri(KEY)]));
     assert!(code == 6 && line.contains("the token service's answer is absurd"), "{code} {line}");
 }
+
+#[test]
+fn credentials_that_were_given_up_leave_no_task_behind() {
+    // The source's token is good for an hour: the task that would renew it sleeps for as long.
+    for file in ["impersonated.json", "impersonated-by-service-account.json"] {
+        let (_folder, stage) = stage_with(Some(file));
+        stage.fake.fault(Fault::Member("expireTime", "\"never\"").until_cleared().on_tokens());
+        let tasks = || {
+            stage.exchange(&wrapping(&[&uri(KEY)])).unwrap_err();
+            stage.runtime.metrics().num_alive_tasks()
+        };
+        let first = tasks();
+        let last = (0..8).map(|_| tasks()).last().unwrap();
+        assert!(last <= first + 2, "{file}: {first} tasks, then {last}");
+    }
+}

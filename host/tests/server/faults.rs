@@ -256,3 +256,28 @@ fn a_token_service_that_answers_absurdly_costs_one_exchange() {
     });
     assert!(!absurd.load(Ordering::Relaxed));
 }
+
+#[test]
+fn credentials_that_fail_again_and_again_leave_no_threads_behind() {
+    let (fake, mut user) = gcp_user("");
+    user.set("GOOGLE_APPLICATION_CREDENTIALS", fake.impersonated_file(user.home()));
+    fake.fault(Fault::Member("expireTime", "\"never\"").until_cleared().on_tokens());
+    let server = Serving::on_socket(&user);
+    runtime().block_on(async {
+        let channel = connect(&socket(&user).0).await.unwrap();
+        let fail = || async { call(&channel, "WrapKey", &wrapping(GCP)).await.unwrap_err() };
+        fail().await;
+        let before = server.memory("Threads");
+        for _ in 0..20 {
+            fail().await;
+        }
+        let begun = Instant::now();
+        // Room for one that still ends, and for those that resolve names.
+        while server.memory("Threads") > before + 4 {
+            assert!(begun.elapsed() < Duration::from_secs(8), "{before} threads, then {}", server.memory("Threads"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        fake.clear_faults();
+        both_ways(&channel, &wrapping(GCP), |annotation| unwrapping(&[], annotation), OPTS_DATA).await.unwrap();
+    });
+}

@@ -6,7 +6,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use google_cloud_auth::build_errors;
@@ -19,6 +19,7 @@ use google_cloud_gax::retry_policy::{Aip194Strict, LimitedAttemptCount, RetryPol
 use reqwest::header::HeaderMap;
 use zeroize::Zeroizing;
 
+use super::tasks::Tasks;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::Service;
 use crate::kms::absurd::read_by_library;
@@ -36,9 +37,15 @@ const HINT: &str = "check the credential file (--adc, GOOGLE_APPLICATION_CREDENT
 /// Credentials that are looked up when they are first needed.
 pub(super) struct Credentials {
     place: Place,
-    found: Mutex<Option<google::Credentials>>,
+    found: Mutex<Option<Arc<Found>>>,
     /// Which token was given last: the library renews it by itself.
     token: Mutex<Option<EntityTag>>,
+}
+
+/// What Google's library made of them. What it does in the background ends when nobody holds this any more.
+struct Found {
+    credentials: google::Credentials,
+    _tasks: Tasks,
 }
 
 /// Where they are.
@@ -62,9 +69,9 @@ impl Credentials {
 
     /// The headers that authorise one call for `key`.
     pub(super) async fn headers(&self, key: &str, deadline: Instant) -> Result<HeaderMap, Error> {
-        let credentials = self.get()?;
+        let found = self.get(key)?;
         let time = deadline.saturating_duration_since(Instant::now());
-        match tokio::time::timeout(time, read_by_library(credentials.headers(http::Extensions::new()))).await {
+        match tokio::time::timeout(time, read_by_library(found.credentials.headers(http::Extensions::new()))).await {
             Ok(Ok(Ok(CacheableResource::New { data, entity_tag }))) => {
                 let before = self.token.lock().unwrap_or_else(PoisonError::into_inner).replace(entity_tag.clone());
                 if before != Some(entity_tag) {
@@ -85,12 +92,20 @@ impl Credentials {
         }
     }
 
-    fn get(&self) -> Result<google::Credentials, Error> {
+    fn get(&self, key: &str) -> Result<Arc<Found>, Error> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         match &*found {
-            Some(credentials) => Ok(credentials.clone()),
-            None => Ok(found.insert(self.place.find()?).clone()),
+            Some(found) => Ok(found.clone()),
+            None => Ok(found.insert(Arc::new(self.find(key)?)).clone()),
         }
+    }
+
+    fn find(&self, key: &str) -> Result<Found, Error> {
+        let failed =
+            |error| Error::Unavailable { key: key.to_owned(), reason: format!("no thread can ask for Google access tokens: {error}") };
+        let tasks = Tasks::new().map_err(failed)?;
+        let credentials = tasks.run(|| self.place.find())?;
+        Ok(Found { credentials, _tasks: tasks })
     }
 
     fn forget(&self) {
