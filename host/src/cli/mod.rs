@@ -104,13 +104,18 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         },
     };
     std::panic::set_hook(Box::new(log_panic));
-    match catch_unwind(AssertUnwindSafe(|| execute(arguments))).unwrap_or_else(|_| Err(Error::defect())) {
+    match outcome(|| execute(arguments)) {
         Ok(code) => code,
         Err(error) => {
             complain(&error.line());
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// What a command came to. One that panicked has a line and an exit code like any that failed.
+fn outcome(command: impl FnOnce() -> Result<ExitCode, Error>) -> Result<ExitCode, Error> {
+    catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|_| Err(Error::defect()))
 }
 
 /// Logs where it was, and not what it says, which may hold anything.
@@ -219,6 +224,15 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn a_command_that_panics_has_one_line_without_what_it_said_and_an_exit_code() {
+        let error = outcome(|| panic!("a secret")).unwrap_err();
+        let line = error.line();
+        assert!(line.contains("a defect of this program") && !line.contains("a secret") && !line.contains('\n'), "{line}");
+        assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::Internal, 1));
+        assert!(outcome(|| Ok(ExitCode::SUCCESS)).is_ok());
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
