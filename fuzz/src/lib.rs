@@ -21,8 +21,12 @@ mod distinguished_name;
 pub mod error;
 #[path = "../../host/src/key_uri/mod.rs"]
 pub mod key_uri;
+#[path = "../../host/src/shown.rs"]
+pub mod shown;
 #[path = "../../host/src/text_file.rs"]
 mod text_file;
+#[path = "../../host/src/trusted_file.rs"]
+mod trusted_file;
 /// Services that hold keys.
 #[path = "../../host/src/kms"]
 pub mod kms {

@@ -292,10 +292,19 @@ impl Lending {
     }
 
     fn end_open<T>(&mut self, step: &'static str, asked: &Asked, outcome: Result<T, Error>) -> Result<T, Error> {
-        if let Err(error) = &outcome {
-            self.ledger.refused(&asked.canonical, std::mem::take(&mut self.decided), asked.began, error);
+        let Err(error) = outcome else { return self.record(step, &asked.canonical, outcome) };
+        let decided = std::mem::take(&mut self.decided);
+        // A guest can spell what it knows, opts data too, into the name of a key that nobody asked it about.
+        let ours = decided.origin.is_some();
+        self.ledger.refused(&asked.canonical, decided, asked.began, &error);
+        match ours {
+            true => self.record(step, &asked.canonical, Err(error)),
+            false => {
+                tracing::debug!(step, kind = error.kind().as_str(), "refused a key that is not lent, whose name is not logged");
+                self.note_failure(&asked.canonical, &error);
+                Err(error)
+            }
         }
-        self.record(step, &asked.canonical, outcome)
     }
 
     /// Asks the policy, and keeps what it decided by.
@@ -425,13 +434,17 @@ impl Lending {
             Ok(_) => tracing::debug!(step, key = uri, "lent"),
             Err(error) => {
                 tracing::debug!(step, key = uri, kind = error.kind().as_str(), error = error.line(), "refused");
-                // Past the budget every step fails alike; a guest that goes on must not fill the host's memory.
-                if self.failures.len() < MAX_FAILURES {
-                    self.failures.push(Failure { uri: uri.to_owned(), error: error.clone() });
-                }
+                self.note_failure(uri, error);
             }
         }
         outcome
+    }
+
+    fn note_failure(&mut self, uri: &str, error: &Error) {
+        // Past the budget every step fails alike; a guest that goes on must not fill the host's memory.
+        if self.failures.len() < MAX_FAILURES {
+            self.failures.push(Failure { uri: uri.to_owned(), error: error.clone() });
+        }
     }
 
     /// A denial by the rules of lending itself.

@@ -126,7 +126,9 @@ mod provider;
 pub mod sandbox;
 #[cfg(feature = "server")]
 pub mod server;
+pub mod shown;
 mod text_file;
+mod trusted_file;
 
 pub use config::{Config, Environment};
 pub use digest::Digest;

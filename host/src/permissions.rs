@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::shown;
+
 /// Who owns a file, for a process in a user namespace, whose owner outside has no number in it (`/proc/sys/kernel/overflowuid`).
 const UNMAPPED: u32 = 65534;
 
@@ -14,19 +16,31 @@ const UNMAPPED: u32 = 65534;
 pub(crate) enum Exposed {
     #[error("{0}")]
     Owner(String),
-    #[error("its mode is {0:04o}, so others could change it")]
-    Mode(u32),
+    #[error("its mode is {mode:04o}, so others could change it (it belongs to user {owner} and group {group})")]
+    Writable { mode: u32, owner: u32, group: u32 },
+    #[error("its mode is {mode:04o}, so others could read the secret in it (it belongs to user {owner} and group {group})")]
+    Readable { mode: u32, owner: u32, group: u32 },
 }
 
 impl Exposed {
     /// What to do about it.
     pub fn remedy(&self, path: &Path) -> String {
-        let name = path.display();
+        let name = shown::path(path);
         match self {
             Self::Owner(_) => format!("run this as that user, or, if you know who put it there, make it yours: chown {} {name}", user()),
-            Self::Mode(_) => format!("if nobody else has changed it, take away what others may: chmod go-w {name}"),
+            Self::Writable { owner, .. } => {
+                format!("if nobody else has changed it, take away what others may: {}chmod go-w {name}", outside(*owner))
+            }
+            Self::Readable { owner, .. } => {
+                format!("if nobody else has read it, take away what others may: {}chmod go-rwx {name}", outside(*owner))
+            }
         }
     }
+}
+
+/// Where a command has to be run: nobody in a user namespace can change a file of a user who has no number there.
+fn outside(owner: u32) -> &'static str {
+    if is_of_another_namespace(owner) { "outside of this user namespace, as its owner: " } else { "" }
 }
 
 /// The user of this process.
@@ -34,24 +48,29 @@ pub(crate) fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// A file is this user's or root's.
+/// A file is this user's or root's, be it root outside of this user namespace.
 pub(crate) fn check_owner(metadata: &Metadata) -> Result<(), String> {
     let user = user();
     match metadata.uid() {
-        owner if owner == user || owner == 0 => Ok(()),
+        owner if owner == user || owner == 0 || is_of_another_namespace(owner) => Ok(()),
         owner => Err(format!("it belongs to user {owner}, not to you ({user})")),
     }
 }
 
 /// Only this user and root can change a file.
 pub(crate) fn check_unexposed(metadata: &Metadata) -> Result<(), Exposed> {
-    if !is_of_another_namespace(metadata.uid()) {
-        check_owner(metadata).map_err(Exposed::Owner)?;
-    }
-    match metadata.mode() & 0o777 {
-        mode if others_can_write(mode, metadata.uid(), metadata.gid()) => Err(Exposed::Mode(mode)),
-        _ => Ok(()),
-    }
+    check_owner(metadata).map_err(Exposed::Owner)?;
+    let (mode, owner, group) = (metadata.mode() & 0o777, metadata.uid(), metadata.gid());
+    if others_can_write(mode, owner, group) { Err(Exposed::Writable { mode, owner, group }) } else { Ok(()) }
+}
+
+/// Only this user and root can change a file, and nobody else can read it but a group that root lets: so come secrets of Kubernetes with an
+/// `fsGroup` and those of systemd's `LoadCredential`, and PostgreSQL takes its key so.
+pub(crate) fn check_secret(metadata: &Metadata) -> Result<(), Exposed> {
+    check_unexposed(metadata)?;
+    let (mode, owner, group) = (metadata.mode() & 0o777, metadata.uid(), metadata.gid());
+    let others = if owner == 0 || is_of_another_namespace(owner) { 0o007 } else { 0o077 };
+    if mode & others != 0 { Err(Exposed::Readable { mode, owner, group }) } else { Ok(()) }
 }
 
 /// Many systems give each user a group of the same number, and a umask that lets it write: that group is no other.
@@ -82,7 +101,7 @@ pub(crate) fn check_private(metadata: &Metadata) -> Result<(), String> {
 /// A folder is this user's alone, and nobody but this user and root can put another one in its place.
 #[cfg(feature = "compile")]
 pub(crate) fn check_private_folder(folder: &Path) -> Result<(), String> {
-    let at = |path: &Path, reason: String| format!("{}: {reason}", path.display());
+    let at = |path: &Path, reason: String| format!("{}: {reason}", shown::path(path));
     let folder = folder.canonicalize().map_err(|error| at(folder, error.to_string()))?;
     for (level, path) in folder.ancestors().enumerate() {
         let metadata = path.symlink_metadata().map_err(|error| at(path, error.to_string()))?;
@@ -122,7 +141,7 @@ mod tests {
         }
         for mode in [0o602, 0o646, 0o666] {
             let exposed = checked(mode).unwrap_err();
-            assert_eq!(exposed.to_string(), format!("its mode is {mode:04o}, so others could change it"));
+            assert!(exposed.to_string().starts_with(&format!("its mode is {mode:04o}, so others could change it (it belongs to user ")));
             assert!(exposed.remedy(file.path()).ends_with(&format!("chmod go-w {}", file.path().display())));
         }
     }

@@ -1,57 +1,50 @@
 //! Files that people write: the configuration, policies and their tables of cases.
 
-use std::fs::File;
+#[cfg(any(feature = "cedar", test))]
 use std::io::Read;
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use crate::Error;
-use crate::permissions::check_unexposed;
+use crate::trusted_file::{self, Trust, Untrusted};
+use crate::{Error, shown};
 
 /// The most bytes of one file.
-pub(crate) const MAX_LENGTH: u64 = 1 << 20;
+pub(crate) const MAX_LENGTH: usize = 1 << 20;
 
-/// Reads a file; `what` is what an error calls it.
+/// Reads a file to look at it, whoever may write it; `what` is what an error calls it.
 #[cfg(any(feature = "cedar", test))]
 pub(crate) fn read(path: &Path, what: &str) -> Result<String, Error> {
-    let file = File::open(path).map_err(|error| unreadable(path, what, &error))?;
-    read_whole(file, path, what)
+    let unreadable = |error: std::io::Error| wrong(path, format!("{what} can't be read: {error}"));
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut text = Vec::new();
+    file.take(MAX_LENGTH as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
+    if text.len() > MAX_LENGTH {
+        return Err(wrong(path, format!("{what} is longer than {MAX_LENGTH} bytes")));
+    }
+    into_text(text, path, what)
 }
 
 /// Reads a file that decides who gets which key: it is not used if others than this user and root could change it.
 pub(crate) fn read_unexposed(path: &Path, what: &str) -> Result<String, Error> {
-    let failed = |error| unreadable(path, what, &error);
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    // `/dev/null` says what an empty file does, and nobody can change that.
-    if !metadata.file_type().is_char_device() {
-        check_unexposed(&metadata).map_err(|exposed| wrong(path, format!("{what} is not used: {exposed}; {}", exposed.remedy(path))))?;
-    }
-    read_whole(file, path, what)
+    let text = trusted_file::read(path, Trust::Decides, MAX_LENGTH).map_err(|untrusted| match untrusted {
+        Untrusted::System(error) => wrong(path, format!("{what} can't be read: {error}")),
+        Untrusted::TooLong(_) => wrong(path, format!("{what} is longer than {MAX_LENGTH} bytes")),
+        untrusted => wrong(path, format!("{what} is not used: {}", untrusted.line(path))),
+    })?;
+    into_text(text.to_vec(), path, what)
 }
 
-fn read_whole(file: File, path: &Path, what: &str) -> Result<String, Error> {
-    let wrong = |reason| wrong(path, reason);
-    let mut text = String::new();
-    match file.take(MAX_LENGTH + 1).read_to_string(&mut text) {
-        Err(error) => Err(unreadable(path, what, &error)),
-        Ok(length) if length as u64 > MAX_LENGTH => Err(wrong(format!("{what} is longer than {MAX_LENGTH} bytes"))),
-        Ok(_) => Ok(text),
-    }
-}
-
-fn unreadable(path: &Path, what: &str, error: &std::io::Error) -> Error {
-    wrong(path, format!("{what} can't be read: {error}"))
+fn into_text(bytes: Vec<u8>, path: &Path, what: &str) -> Result<String, Error> {
+    String::from_utf8(bytes).map_err(|_| wrong(path, format!("{what} can't be read: it is not UTF-8")))
 }
 
 fn wrong(path: &Path, reason: String) -> Error {
-    Error::Configuration { place: path.display().to_string(), reason }
+    Error::Configuration { place: shown::path(path).to_string(), reason }
 }
 
-/// What is wrong in a TOML text, with the line.
+/// What is wrong in a TOML text, with the line, and without its values.
 pub(crate) fn toml_error(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    format!("line {line}: {}", error.message())
+    format!("line {line}: {}", shown::without_values(error.message()))
 }
 
 #[cfg(test)]
@@ -61,9 +54,9 @@ mod tests {
     #[test]
     fn a_file_that_is_too_long_is_not_read() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), vec![b'#'; MAX_LENGTH as usize]).unwrap();
-        assert_eq!(read(file.path(), "it").unwrap().len() as u64, MAX_LENGTH);
-        std::fs::write(file.path(), vec![b'#'; MAX_LENGTH as usize + 1]).unwrap();
+        std::fs::write(file.path(), vec![b'#'; MAX_LENGTH]).unwrap();
+        assert_eq!(read(file.path(), "it").unwrap().len(), MAX_LENGTH);
+        std::fs::write(file.path(), vec![b'#'; MAX_LENGTH + 1]).unwrap();
         assert!(read(file.path(), "it").unwrap_err().to_string().ends_with("it is longer than 1048576 bytes"));
         assert!(read(Path::new("/nonexistent"), "it").unwrap_err().to_string().starts_with("/nonexistent: it can't be read"));
     }

@@ -24,10 +24,12 @@ mod panics;
 mod policy;
 mod process_wide;
 mod public_keys;
+mod secrets_for_paths;
 mod security_claims;
 mod server;
 mod services;
 mod skopeo;
+mod trusted_files;
 mod vault;
 
 use std::collections::BTreeSet;

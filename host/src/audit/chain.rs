@@ -230,7 +230,7 @@ impl Chain {
         if to.exists() {
             return Err(Obstacle::Taken(to));
         }
-        std::fs::rename(&self.path, &to).map_err(Obstacle::to(&format!("it can't be moved to {}", to.display())))?;
+        std::fs::rename(&self.path, &to).map_err(Obstacle::to(&format!("it can't be moved to {}", crate::shown::path(&to))))?;
         file::sync_folder(&self.path)?;
         Ok(to)
     }

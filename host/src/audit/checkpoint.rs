@@ -18,10 +18,11 @@ use super::record::{Position, VERSION};
 use super::{blank, file};
 use crate::Error;
 use crate::digest::Digest;
-use crate::permissions::{check_owner, check_private};
+use crate::shown;
+use crate::trusted_file::{self, Trust, Untrusted};
 
 /// The most bytes of a file that holds a key.
-const MAX_KEY_FILE: u64 = 16 << 10;
+const MAX_KEY_FILE: usize = 16 << 10;
 /// The most bytes of a file of checkpoints: half a million of them.
 const MAX_CHECKPOINTS: u64 = 256 << 20;
 /// What stands between the text that is signed and its signature.
@@ -197,19 +198,16 @@ fn ends_with_a_line_end(file: &File) -> std::io::Result<bool> {
 }
 
 fn read_file(path: &Path, secret: bool) -> Result<Zeroizing<String>, Error> {
-    let failed = |error: std::io::Error| unusable(path, &error.to_string());
-    let file = File::open(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound if secret => unusable(path, &format!("{error}; make it with `ocicrypt-kms audit keygen {}`", path.display())),
-        _ => failed(error),
+    // A public key is mostly the file of the user whose log it verifies.
+    let trust = if secret { Trust::Secret } else { Trust::Nothing };
+    let text = trusted_file::read(path, trust, MAX_KEY_FILE).map_err(|untrusted| match &untrusted {
+        Untrusted::System(error) if secret && error.kind() == ErrorKind::NotFound => {
+            unusable(path, &format!("{untrusted}; make it with `ocicrypt-kms audit keygen {}`", shown::path(path)))
+        }
+        _ => unusable(path, &untrusted.line(path)),
     })?;
-    if secret {
-        let data = file.metadata().map_err(failed)?;
-        check_owner(&data).map_err(|reason| unusable(path, &format!("{reason}; run this as that user")))?;
-        check_private(&data).map_err(|reason| unusable(path, &format!("{reason}; chmod 600 it")))?;
-    }
-    let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_FILE as usize));
-    file.take(MAX_KEY_FILE).read_to_string(&mut text).map_err(failed)?;
-    Ok(text)
+    let text = std::str::from_utf8(&text).map_err(|_| unusable(path, "it is not UTF-8"))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Error> {
@@ -222,7 +220,7 @@ fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Error> {
 }
 
 fn unusable(path: &Path, reason: &str) -> Error {
-    Error::Configuration { place: path.display().to_string(), reason: reason.into() }
+    Error::Configuration { place: shown::path(path).to_string(), reason: reason.into() }
 }
 
 #[cfg(test)]

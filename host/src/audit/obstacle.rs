@@ -7,6 +7,7 @@ use super::record::Flaw;
 use crate::Error;
 use crate::error::printable;
 use crate::permissions::{Exposed, user};
+use crate::shown;
 
 /// Why nothing is written, as a sentence about "it".
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +37,7 @@ pub(super) enum Obstacle {
         "record {0}, the last that this process knows of, is neither in it nor in what it continues: it was removed, replaced or cut off"
     )]
     Lost(u64),
-    #[error("{} is there already", .0.display())]
+    #[error("{} is there already", shown::path(.0))]
     Taken(PathBuf),
     #[error("it has no record yet")]
     Empty,
@@ -74,12 +75,12 @@ impl Obstacle {
 
     /// The error about this file or sink.
     pub fn at(&self, place: &Path) -> Error {
-        Error::Audit { place: place.display().to_string(), reason: printable(&self.to_string(), 1024), hint: self.hint(place) }
+        Error::Audit { place: shown::path(place).to_string(), reason: printable(&self.to_string(), 1024), hint: self.hint(place) }
     }
 
     fn hint(&self, place: &Path) -> String {
         const AWAY: &str = "stop what writes there, keep it under another name for whoever finds out why, and start anew";
-        let name = place.display();
+        let name = shown::path(place);
         match self {
             Self::System { error, .. } => of_system(error),
             Self::Full => of_system(&io::ErrorKind::StorageFull.into()),
@@ -139,7 +140,7 @@ mod tests {
             (Obstacle::Changed(Flaw::Changed), "keep it under another name"),
             (Obstacle::Locked, "fuser /log/audit.jsonl"),
             (Obstacle::Lost(7), "put the file with record 7 back"),
-            (Obstacle::Exposed(Exposed::Mode(0o646)), "chmod go-w /log/audit.jsonl"),
+            (Obstacle::Exposed(Exposed::Writable { mode: 0o646, owner: 0, group: 0 }), "chmod go-w /log/audit.jsonl"),
         ] {
             let line = line(obstacle);
             assert!(line.starts_with("/log/audit.jsonl: the audit log can't be written: ") && line.contains(says), "{line}");

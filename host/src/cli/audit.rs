@@ -132,7 +132,7 @@ impl Configured {
     /// No log is configured. A server often has a configuration of its own.
     fn missing(&self, instead: &str) -> Error {
         let read = match &self.file {
-            Some(file) => format!("{} was read", file.display()),
+            Some(file) => format!("{} was read", ocicrypt_kms::shown::path(file)),
             None => "no configuration file was found".into(),
         };
         let remedy = "set `file` below `[audit]`, or read another configuration, such as a server's, with --config FILE";
@@ -152,7 +152,7 @@ fn keygen(file: &Path) -> Result<String, Error> {
 }
 
 fn unreadable(place: &Path, reason: &str) -> Error {
-    Error::Configuration { place: place.display().to_string(), reason: reason.into() }
+    Error::Configuration { place: ocicrypt_kms::shown::path(place).to_string(), reason: reason.into() }
 }
 
 impl Verify {

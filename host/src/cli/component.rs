@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use ocicrypt_kms::Error;
 use ocicrypt_kms::component::{Info, read};
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::sandbox::BUILT_IN;
+use ocicrypt_kms::{Error, shown};
 use serde_json::json;
 
 use super::print;
@@ -38,7 +38,7 @@ impl Component {
         let Command::Info(ComponentInfo { file, json }) = self.command;
         let (name, bytes) = match &file {
             None => ("the built-in component".into(), BUILT_IN.to_vec()),
-            Some(file) => (printable(&file.display().to_string(), 1024), read(file)?),
+            Some(file) => (printable(&shown::path(file).to_string(), 1024), read(file)?),
         };
         let info = Info::of(&bytes).map_err(|error| Error::InvalidInput {
             reason: format!("{name}: {error}"),

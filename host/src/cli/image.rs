@@ -6,9 +6,9 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use ocicrypt_kms::Error;
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::protocol::bytes;
+use ocicrypt_kms::{Error, shown};
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
@@ -174,7 +174,7 @@ fn wrapped_keys(descriptor: &Descriptor) -> impl Iterator<Item = (&str, &str)> {
 
 /// Reads a file of a layout. Whoever made that may have put something else there, a pipe that nobody writes to, say.
 fn read_blob(path: &Path) -> Result<Vec<u8>, Error> {
-    let place = path.display().to_string();
+    let place = shown::path(path).to_string();
     let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
     let file = file.map_err(|error| wrong(&place, error.to_string()))?;
     let data = file.metadata().map_err(|error| wrong(&place, error.to_string()))?;

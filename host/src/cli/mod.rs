@@ -24,6 +24,7 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::{Builder, Config, Digest, Environment, Error, ErrorKind, KeyProvider};
@@ -130,12 +131,26 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let text = error.to_string();
+    let text = without_values(error);
     // The first paragraph: what is wrong, and below it what would be right.
     let what = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     let what = what.trim_start_matches("error: ");
     complain(&format!("{}; see `ocicrypt-kms --help`", printable(what, 512)));
     ExitCode::from(ErrorKind::InvalidInput.exit_code())
+}
+
+/// What clap says, without the values that somebody gave: a secret in place of a file, an option that is missing before it.
+fn without_values(error: &clap::Error) -> String {
+    let given = |kind: ContextKind| match kind {
+        ContextKind::InvalidValue | ContextKind::InvalidSubcommand => true,
+        ContextKind::InvalidArg => error.kind() == clap::error::ErrorKind::UnknownArgument,
+        _ => false,
+    };
+    let plain = |text: &str| text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    error.context().fold(error.to_string(), |text, (kind, value)| match value {
+        ContextValue::String(value) if given(kind) && !value.is_empty() && !plain(value) => text.replace(value.as_str(), "(not shown)"),
+        _ => text,
+    })
 }
 
 fn execute(Arguments { options, command }: Arguments) -> Result<ExitCode, Error> {

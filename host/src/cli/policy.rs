@@ -9,7 +9,7 @@ use ocicrypt_kms::error::printable;
 use ocicrypt_kms::key_uri::Addresses;
 use ocicrypt_kms::policy::Policy as _;
 use ocicrypt_kms::policy::cedar::{Case, CedarPolicy, Explanation, Outcome, Rule, SCHEMA, Table, read_text};
-use ocicrypt_kms::{Error, ErrorKind, KeyProvider};
+use ocicrypt_kms::{Error, ErrorKind, KeyProvider, shown};
 
 use super::{Options, counted, print};
 
@@ -93,7 +93,7 @@ fn addresses(options: &Options) -> Result<Addresses, Error> {
 /// Lists all that is wrong, a line each, as compilers do.
 fn check(file: &Path, deny_warnings: bool) -> Result<ExitCode, Error> {
     let text = read_text(file)?;
-    let name = file.display();
+    let name = shown::path(file);
     let mut report = String::new();
     let good = match CedarPolicy::parse(&text) {
         Err(problems) => {
@@ -127,7 +127,7 @@ fn test(table: &Path, policy: Option<PathBuf>, options: &Options) -> Result<Exit
     let failures: Vec<_> = cases.iter().filter_map(failed).collect();
     let mut report = String::new();
     add(&mut report, failures.iter().cloned());
-    add(&mut report, [format!("{}: {}, {} failed", table.display(), counted(cases.len() as u64, "case"), failures.len())]);
+    add(&mut report, [format!("{}: {}, {} failed", shown::path(table), counted(cases.len() as u64, "case"), failures.len())]);
     print(report.as_bytes())?;
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -167,7 +167,7 @@ fn report(file: &Path, explanation: &Explanation) -> String {
             (Outcome::DoesNotApply, _) => "does not apply".to_owned(),
             (Outcome::Fails(error), _) => format!("can't be evaluated, which denies: {error}"),
         };
-        format!("{}:{}: {rule} {says}", file.display(), rule.place)
+        format!("{}:{}: {rule} {says}", shown::path(file), rule.place)
     };
     add(&mut report, explanation.rules.iter().map(line));
     add(&mut report, explanation.question.lines().map(str::to_owned));

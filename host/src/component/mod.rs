@@ -5,7 +5,6 @@
 
 mod info;
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -15,6 +14,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::policy::Policy;
 use crate::sandbox::{Instances, Sandbox};
+use crate::{shown, trusted_file};
 
 /// The most bytes of a component. Python with its standard library is 18 MB.
 pub const MAX_COMPONENT: u64 = 64 << 20;
@@ -58,7 +58,7 @@ impl Choice<'_> {
     fn chosen(&mut self) -> Result<Option<Chosen>, Error> {
         let chosen = match (self.bytes.take(), &self.settings.file) {
             (Some(bytes), _) => Chosen::new("the component".into(), bytes),
-            (None, Some(file)) => Chosen::new(file.display().to_string(), read(file)?),
+            (None, Some(file)) => Chosen::new(shown::path(file).to_string(), read(file)?),
             (None, None) => return self.check_built_in().map(|()| None),
         };
         chosen.check(self.settings.sha256, self.policy)?;
@@ -118,10 +118,12 @@ impl Chosen {
 /// # Errors
 /// If it can't be read, or is longer than [`MAX_COMPONENT`].
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |reason: String| wrong(&path.display().to_string(), reason);
+    let failed = |reason: String| wrong(&shown::path(path).to_string(), reason);
     let unreadable = |error: std::io::Error| failed(format!("the component can't be read: {error}"));
-    let file = File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::with_capacity(file.metadata().map_err(unreadable)?.len().min(MAX_COMPONENT) as usize);
+    // Who may write it isn't asked: its digest is.
+    let (file, metadata) =
+        trusted_file::open_regular(path).map_err(|untrusted| failed(format!("the component is not used: {untrusted}")))?;
+    let mut bytes = Vec::with_capacity(metadata.len().min(MAX_COMPONENT) as usize);
     file.take(MAX_COMPONENT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     match bytes.len() as u64 <= MAX_COMPONENT {
         true => Ok(bytes),

@@ -19,7 +19,7 @@ pub use self::http_kms::{HttpKms, HttpKmsHeader, HttpKmsRule, HttpKmsUsage};
 #[cfg(feature = "server")]
 pub(crate) use self::server::three_quarters;
 pub use self::server::{LogFormat, LogLevel, Server};
-use crate::{Error, text_file};
+use crate::{Error, shown, text_file};
 
 /// What the configuration file says. Unknown keys are errors: a misspelled restriction must not pass as none.
 #[derive(Clone, Debug, Deserialize)]
@@ -161,7 +161,9 @@ impl Azure {
         let is_label = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         let is_domain = |suffix: &&String| suffix.contains('.') && suffix.len() <= Self::MAX_SUFFIX && suffix.split('.').all(is_label);
         match self.suffixes.iter().find(|suffix| !is_domain(suffix)) {
-            Some(wrong) => Err(format!("`{wrong}` is no domain such as `vault.example.cloud`, of at most {} bytes", Self::MAX_SUFFIX)),
+            Some(wrong) => {
+                Err(format!("{} is no domain such as `vault.example.cloud`, of at most {} bytes", shown::name(wrong), Self::MAX_SUFFIX))
+            }
             None => Ok(self.suffixes.iter().map(|suffix| suffix.to_ascii_lowercase()).collect()),
         }
     }
@@ -221,7 +223,7 @@ impl Config {
 
     fn read(path: &Path) -> Result<Self, Error> {
         let text = text_file::read_unexposed(path, "the configuration")?;
-        Self::parse(&text).map_err(|reason| Error::Configuration { place: path.display().to_string(), reason })
+        Self::parse(&text).map_err(|reason| Error::Configuration { place: shown::path(path).to_string(), reason })
     }
 
     /// Reads the text of a configuration file.
@@ -253,7 +255,7 @@ fn is_there(path: &Path) -> Result<bool, Error> {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
         Err(error) => Err(Error::Configuration {
-            place: path.display().to_string(),
+            place: shown::path(path).to_string(),
             reason: format!(
                 "whether there is a configuration can't be told: {error}; let this user look into its folder, or name a file by --config or \
                  OCICRYPT_KMS_CONFIG"

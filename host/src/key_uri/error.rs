@@ -40,10 +40,10 @@ pub enum KeyUriError {
     #[error("the key URI has a `.` or `..` path segment: {0}")]
     DotSegment(String),
     /// Neither a scheme nor an ARN or key id of AWS.
-    #[error("the key URI has no scheme: {0}")]
+    #[error("the key URI has no scheme: {}", if_plain(.0))]
     NoScheme(String),
     /// A scheme of no service, or not in lower case.
-    #[error("{0} is not the scheme of a key URI")]
+    #[error("{} is not the scheme of a key URI", if_plain(.0))]
     Scheme(String),
     /// A path of another form than the service's keys have.
     #[error("{found} does not name a key of {}", service.product())]
@@ -188,6 +188,12 @@ const QUOTED_LENGTH: usize = 100;
 
 fn names(algorithms: &[Algorithm]) -> String {
     algorithms.iter().map(|algorithm| algorithm.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// A quoted text, unless it may be a secret that stands where a key URI should.
+fn if_plain(quoted: &str) -> String {
+    let text = quoted.trim_matches('`');
+    if crate::shown::name(text).is_harmless() { quoted.to_owned() } else { "(a text that is not shown)".to_owned() }
 }
 
 /// `text` in backticks, on one line of ASCII, shortened to about a hundred characters. (Not in quotation marks: clients show errors as quoted

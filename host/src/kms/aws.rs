@@ -10,6 +10,7 @@
 mod answer;
 mod chain;
 mod connector;
+mod files;
 mod places;
 mod refusal;
 mod signature;

@@ -278,7 +278,7 @@ impl Endpoint {
         }
         let identity = self.certificate.as_ref().map(|(certificate, key)| {
             let wrong = |error| Error::Configuration {
-                place: format!("the client certificate in {} and {}", certificate.display(), key.display()),
+                place: format!("the client certificate in {} and {}", crate::shown::path(certificate), crate::shown::path(key)),
                 reason: root_cause(&error),
             };
             Identity::from_pem(&read_certificate(certificate, key)?).map_err(wrong)
@@ -295,7 +295,7 @@ fn credential(settings: &HttpKms, url: &Url) -> Result<(Credential, Option<(Path
         (Some(file), None, None, None) => Ok((Credential::Bearer(file.clone()), None)),
         (None, Some(header), None, None) => {
             let name = header.name.parse::<HeaderName>().ok().filter(can_hold_credential);
-            let name = name.ok_or_else(|| format!("`header`: `{}` can't hold a credential", printable(&header.name, 64)))?;
+            let name = name.ok_or_else(|| format!("`header`: {} can't hold a credential", crate::shown::name(&header.name)))?;
             Ok((Credential::Header { name, file: header.file.clone() }, None))
         }
         (None, None, Some(_), Some(_)) if url.scheme() != "https" => Err("`client-certificate` needs `https` in `url`".into()),

@@ -1,6 +1,5 @@
 //! HTTP, once for all services: bounded in size and time, retried, never redirected, in plain text only to loopback.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -14,7 +13,8 @@ use zeroize::Zeroizing;
 pub use super::answer::Answer;
 use super::answer::retry_after;
 use crate::kms::request_id;
-use crate::{Error, count};
+use crate::trusted_file::{self, Trust};
+use crate::{Error, count, shown};
 
 /// The most bytes of an answer: several times what any service answers.
 pub const MAX_ANSWER: usize = 512 << 10;
@@ -26,7 +26,9 @@ const RETRIES: usize = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// The most bytes of a file of certificate authorities.
-const MAX_AUTHORITIES: u64 = 1 << 20;
+const MAX_AUTHORITIES: usize = 1 << 20;
+/// What errors call such a file.
+const AUTHORITIES: &str = "the certificate authorities in";
 /// Room for the answer of a service that doesn't say how long it is.
 const USUAL_ANSWER: u64 = 16 << 10;
 
@@ -148,13 +150,8 @@ pub(crate) fn client_of(encrypted: bool, authorities: Option<&Path>, identity: O
 
 /// A client for which only the certificates in `file` are roots.
 fn trusting(builder: ClientBuilder, file: &Path) -> Result<Client, Error> {
-    let unusable = |reason: String| Error::Configuration { place: format!("the certificate authorities in {}", file.display()), reason };
-    let mut text = Vec::new();
-    let read = std::fs::File::open(file).and_then(|file| file.take(MAX_AUTHORITIES + 1).read_to_end(&mut text));
-    read.map_err(|error| unusable(error.to_string()))?;
-    if text.len() as u64 > MAX_AUTHORITIES {
-        return Err(unusable(format!("the file is longer than {MAX_AUTHORITIES} bytes")));
-    }
+    let unusable = |reason: String| Error::Configuration { place: format!("{AUTHORITIES} {}", shown::path(file)), reason };
+    let text = trusted_file::read(file, Trust::Decides, MAX_AUTHORITIES).map_err(|untrusted| untrusted.error(AUTHORITIES, file))?;
     let certificates = Certificate::from_pem_bundle(&text).map_err(|error| unusable(root_cause(&error)))?;
     if certificates.is_empty() {
         return Err(unusable("the file has no certificate in PEM".into()));
@@ -297,12 +294,13 @@ pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
 /// # Errors
 /// A sentence that says what is wrong with it.
 pub fn parse_endpoint(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("`{text}` is not an address ({error}); write https:// and the host"))?;
+    let shown = shown::address(text);
+    let url = Url::parse(text).map_err(|error| format!("{shown} is not an address ({error}); write https:// and the host"))?;
     let loopback = match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         Some(url::Host::Domain(name)) => name == "localhost",
-        None => return Err(format!("`{text}` names no host; write https:// in front of it")),
+        None => return Err(format!("{shown} names no host; write https:// in front of it")),
     };
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
         return Err("the address has a user, a query or a fragment".into());
@@ -310,8 +308,8 @@ pub fn parse_endpoint(text: &str) -> Result<Url, String> {
     match url.scheme() {
         "https" => Ok(url),
         "http" if loopback => Ok(url),
-        "http" => Err(format!("`{text}` is plain http, which is allowed only to loopback; use https")),
-        scheme => Err(format!("`{text}` has the scheme {scheme}; use https")),
+        "http" => Err(format!("{shown} is plain http, which is allowed only to loopback; use https")),
+        _ => Err(format!("{shown} has another scheme than https; use https")),
     }
 }
 

@@ -8,14 +8,13 @@
 mod cache;
 mod jwk;
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use ocicrypt_kms_protocol::Operation;
 use ocicrypt_kms_protocol::json::{Object, Value};
-use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "local")]
@@ -23,6 +22,8 @@ pub(super) use self::cache::Cache;
 pub use self::jwk::{Curve, CurveKey, HpkeKey, Jwk, Material, RsaKey, RsaPrivate, parse_ephemeral, write_ephemeral};
 use crate::Error;
 use crate::permissions::{check_owner, user};
+use crate::shown;
+use crate::trusted_file::{self, Untrusted};
 
 /// The most bytes of one JWK set.
 const MAX_LENGTH: u64 = 64 << 10;
@@ -90,16 +91,12 @@ impl Keystore {
     /// The key's file and what it holds.
     fn read(&self, name: &str, operation: Operation, check_owner: OwnerCheck) -> Result<KeyFile, Error> {
         let path = self.path(name);
-        // Not blocking: opening a pipe would wait for a writer, for ever.
-        let open = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
-        let mut file = open.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => self.missing(name, operation),
-            _ => self.unusable(name, &error.to_string(), "check the folder's and the file's permissions"),
+        // Who may do what with it is asked below: it depends on what is in it.
+        let (mut file, metadata) = trusted_file::open_regular(&path).map_err(|untrusted| match untrusted {
+            Untrusted::System(error) if error.kind() == std::io::ErrorKind::NotFound => self.missing(name, operation),
+            Untrusted::System(error) => self.unusable(name, &error.to_string(), "check the folder's and the file's permissions"),
+            untrusted => self.unusable(name, &untrusted.to_string(), "put a JWK set there"),
         })?;
-        let metadata = file.metadata().map_err(|error| self.unusable(name, &error.to_string(), "check the file"))?;
-        if !metadata.is_file() {
-            return Err(self.unusable(name, "it is not a file", "put a JWK set there"));
-        }
         if metadata.len() > MAX_LENGTH {
             return Err(self.unusable(name, &format!("it is longer than {MAX_LENGTH} bytes"), "check the file"));
         }
@@ -110,10 +107,10 @@ impl Keystore {
         // What can't be read may be anything, a secret too.
         let secret = versions.as_ref().map_or(true, |versions| versions.iter().any(Jwk::is_secret));
         check_owner(&metadata).map_err(|reason| {
-            self.unusable(name, &reason, &format!("if you know who put it there, make it yours: chown {} {}", user(), path.display()))
+            self.unusable(name, &reason, &format!("if you know who put it there, make it yours: chown {} {}", user(), shown::path(&path)))
         })?;
         check_mode(&metadata, secret).map_err(|reason| {
-            self.unusable(name, &reason, &format!("if nobody else has used it, make it yours alone: chmod 600 {}", path.display()))
+            self.unusable(name, &reason, &format!("if nobody else has used it, make it yours alone: chmod 600 {}", shown::path(&path)))
         })?;
         let versions = versions.map_err(|reason| self.unusable(name, &reason, "restore the file from a backup"))?;
         Ok(KeyFile { metadata, text, versions })
@@ -204,7 +201,7 @@ impl Keystore {
     }
 
     fn missing(&self, name: &str, operation: Operation) -> Error {
-        let message = format!("there is no such key in the keystore {}", self.folder.display());
+        let message = format!("there is no such key in the keystore {}", shown::path(&self.folder));
         let hint = match operation {
             Operation::Wrap => format!("create it with `ocicrypt-kms keygen {name}`, or name its folder in OCICRYPT_KMS_KEYSTORE"),
             // A new key of this name would not decrypt.
@@ -214,13 +211,13 @@ impl Keystore {
     }
 
     fn exists(&self, name: &str) -> Error {
-        let message = format!("the key exists already ({})", self.path(name).display());
+        let message = format!("the key exists already ({})", shown::path(&self.path(name)));
         let hint = format!("`ocicrypt-kms keygen --rotate {name}` adds a version to it; choose another name for another key");
         Error::Kms { key: uri(name), status: 0, code: "KEY_EXISTS".into(), message, hint }
     }
 
     fn unusable(&self, name: &str, reason: &str, hint: &str) -> Error {
-        let message = format!("{} can't be used: {reason}", self.path(name).display());
+        let message = format!("{} can't be used: {reason}", shown::path(&self.path(name)));
         Error::Kms { key: uri(name), status: 0, code: "KEY_UNUSABLE".into(), message, hint: hint.to_owned() }
     }
 }

@@ -1,7 +1,9 @@
 //! The configured `keys` list.
 
 use super::{Denial, Origin, Permit, Policy, Request};
+use crate::error::printable;
 use crate::key_uri::{Addresses, KeyUri, KeyUriError, OtherService, Service};
+use crate::shown;
 
 /// The name of its one rule.
 const RULE: &str = "keys";
@@ -32,13 +34,20 @@ pub enum PatternError {
     #[error("{0}; {hint}", hint = .0.hint())]
     KeyUri(#[from] KeyUriError),
     /// A `*` somewhere else than at the end, after a `/`.
-    #[error("`{0}`: a `*` may stand only at the end, after a `/`")]
+    #[error("{}: a `*` may stand only at the end, after a `/`", entry(.0))]
     Star(String),
     /// A prefix that no canonical key URI has.
     #[error(
-        "`{0}`: a pattern starts with a canonical scheme: gcpkms://, awskms:///, azurekms://, hashivault://, openbao://, local:// or http-kms://"
+        "{}: a pattern starts with a canonical scheme: gcpkms://, awskms:///, azurekms://, hashivault://, openbao://, local:// or http-kms://",
+        entry(.0)
     )]
     Scheme(String),
+}
+
+/// An entry in backticks, if it names a scheme or is a name: one that isn't may be a secret.
+fn entry(text: &str) -> String {
+    let is_uri = text.split_once("://").is_some_and(|(scheme, _)| shown::is_scheme(scheme));
+    if is_uri { format!("`{}`", printable(text, 256)) } else { shown::name(text.trim_end_matches('*')).to_string() }
 }
 
 /// What all canonical URIs of a service begin with, if it is how `uri` begins.

@@ -18,6 +18,7 @@ use wasmtime::component::Component;
 use crate::config::Environment;
 use crate::digest::Digest;
 use crate::permissions::{check_private, check_private_folder};
+use crate::shown;
 
 /// The most bytes of one file: native code is several times the size of a component.
 const MAX_LENGTH: u64 = 1 << 30;
@@ -88,13 +89,13 @@ impl CodeCache {
             file => file.map_err(|error| error.to_string())?,
         };
         check_private_folder(&self.folder)?;
-        let code = read(&file).map_err(|reason| format!("{}: {reason}", path.display()))?;
+        let code = read(&file).map_err(|reason| format!("{}: {reason}", shown::path(path)))?;
         // SAFETY: the code is what `Component::serialize` wrote in `store` for the same engine settings (its digest says that it is whole,
         // its name and wasmtime itself that the settings are the same), or else it was written by this user or root: the file is this user's alone
         // in a folder that nobody else can write, and both were checked of what was opened. They can run code as this user without it.
         #[allow(unsafe_code)]
         let component = unsafe { Component::deserialize(engine, code) };
-        component.map(Some).map_err(|error| format!("{}: {error:#}", path.display()))
+        component.map(Some).map_err(|error| format!("{}: {error:#}", shown::path(path)))
     }
 
     fn make_folder(&self) -> Result<(), String> {
@@ -114,7 +115,7 @@ impl CodeCache {
             file.as_file().sync_all()?;
             file.persist(path).map(drop).map_err(|error| error.error)
         };
-        write().map_err(|error: std::io::Error| format!("{}: {error}", self.folder.display()))
+        write().map_err(|error: std::io::Error| format!("{}: {error}", shown::path(&self.folder)))
     }
 }
 

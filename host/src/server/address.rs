@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::shown;
+
 /// The longest path of a Unix socket: `sun_path` less its closing zero (unix(7)).
 const MAX_PATH: usize = 107;
 
@@ -27,13 +29,13 @@ pub enum Address {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum AddressError {
     /// Another scheme, or none.
-    #[error("`{0}` is no address to listen on: write unix:///PATH, ttrpc+unix:///PATH or tcp://HOST:PORT")]
+    #[error("{} is no address to listen on: write unix:///PATH, ttrpc+unix:///PATH or tcp://HOST:PORT", shown::address(.0))]
     Scheme(String),
     /// A path that can't be a socket's.
-    #[error("`{0}`: the path of a Unix socket is absolute and has at most {MAX_PATH} bytes")]
+    #[error("{}: the path of a Unix socket is absolute and has at most {MAX_PATH} bytes", shown::address(.0))]
     Path(String),
     /// No host, or no port.
-    #[error("`{0}`: an address of TCP is HOST:PORT, with a port up to 65535 and an IPv6 address in brackets")]
+    #[error("{}: an address of TCP is HOST:PORT, with a port up to 65535 and an IPv6 address in brackets", shown::address(.0))]
     Port(String),
 }
 

@@ -106,7 +106,7 @@ fn group_id(name: &str) -> Result<u32, Error> {
         return Ok(id);
     }
     let group = nix::unistd::Group::from_name(name).map_err(|error| wrong(format!("the groups can't be read: {error}")))?;
-    group.map(|group| group.gid.as_raw()).ok_or_else(|| wrong(format!("there is no group `{name}`")))
+    group.map(|group| group.gid.as_raw()).ok_or_else(|| wrong(format!("there is no group {}", crate::shown::name(name))))
 }
 
 /// Makes the socket in a folder that nobody else can enter, and moves it to its place when its mode and group are right. What was left
@@ -163,7 +163,8 @@ pub(super) fn tcp(address: &str) -> Result<std::net::TcpListener, Error> {
         socket.set_nonblocking(true)?;
         Ok(socket)
     };
-    bind().map_err(|error: io::Error| Error::Internal { reason: format!("{address} can't be listened on: {error}") })
+    bind()
+        .map_err(|error: io::Error| Error::Internal { reason: format!("{} can't be listened on: {error}", crate::shown::address(address)) })
 }
 
 /// A listener in the hands of a runtime.

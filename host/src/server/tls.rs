@@ -14,6 +14,7 @@ use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, crypto};
 use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
+use zeroize::Zeroizing;
 
 use super::connections::Connections;
 use super::identity::identity;
@@ -21,6 +22,13 @@ use crate::Error;
 use crate::caller::Identity;
 use crate::distinguished_name::rfc4514;
 use crate::fresh::{Fresh, Source};
+use crate::shown;
+use crate::trusted_file::{self, Trust};
+
+/// The most bytes of one file.
+const MAX_FILE: usize = 1 << 20;
+/// The most bytes of a file of lists of revoked certificates.
+const MAX_LISTS: usize = 16 << 20;
 
 /// The files that TLS is made of, all in PEM.
 #[derive(Clone, Debug)]
@@ -189,11 +197,11 @@ impl Files {
     }
 
     fn config(&self, chain: Vec<CertificateDer<'static>>, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, Error> {
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| unusable(&self.key, &error))?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&self.key, Trust::Secret)?).map_err(|error| unusable(&self.key, &error))?;
         let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| unusable(&self.certificate, &error))?.with_client_cert_verifier(verifier);
         let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => unusable(&self.key, &format!("it is not the key of {}", self.certificate.display())),
+            rustls::Error::InconsistentKeys(_) => unusable(&self.key, &format!("it is not the key of {}", shown::path(&self.certificate))),
             error => unusable(&self.certificate, &error),
         })?;
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -209,8 +217,9 @@ fn provider() -> Arc<crypto::CryptoProvider> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
-    let certificates = read().map_err(|error| unusable(path, &error))?;
+    let text = read(path, Trust::Decides)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let certificates = certificates.map_err(|error| unusable(path, &error))?;
     if certificates.is_empty() {
         return Err(unusable(path, &"there is no certificate in it"));
     }
@@ -221,8 +230,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 type List = (CertificateRevocationListDer<'static>, Option<i64>);
 
 fn lists(path: &Path) -> Result<Vec<List>, Error> {
-    let read = || CertificateRevocationListDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
-    let lists = read().map_err(|error| unusable(path, &error))?;
+    let text = read_at_most(MAX_LISTS, path, Trust::Decides)?;
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
+    let lists = lists.map_err(|error| unusable(path, &error))?;
     if lists.is_empty() {
         return Err(unusable(path, &"there is no list of revoked certificates in it"));
     }
@@ -234,6 +244,14 @@ fn lists(path: &Path) -> Result<Vec<List>, Error> {
     lists.into_iter().map(with_end).collect()
 }
 
+fn read(path: &Path, trust: Trust) -> Result<Zeroizing<Vec<u8>>, Error> {
+    read_at_most(MAX_FILE, path, trust)
+}
+
+fn read_at_most(limit: usize, path: &Path, trust: Trust) -> Result<Zeroizing<Vec<u8>>, Error> {
+    trusted_file::read(path, trust, limit).map_err(|untrusted| unusable(path, &untrusted.line(path)))
+}
+
 fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::Configuration { place: path.display().to_string(), reason: format!("the file can't be used for TLS: {error}") }
+    Error::Configuration { place: shown::path(path).to_string(), reason: format!("the file can't be used for TLS: {error}") }
 }

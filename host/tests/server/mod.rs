@@ -2,7 +2,7 @@
 
 mod auditing;
 mod bounds;
-mod client;
+pub mod client;
 mod clients;
 mod faults;
 mod go;
@@ -13,7 +13,7 @@ mod policy;
 mod protocols;
 mod refusals;
 mod revocation;
-mod serving;
+pub mod serving;
 mod siege;
 mod systemd;
 mod tls;

@@ -162,6 +162,8 @@ impl Issued {
             let path = folder.join(format!("{name}.{extension}"));
             let new = path.with_extension("new");
             std::fs::write(&new, content).unwrap();
+            let mode = if extension == "key" { 0o600 } else { 0o644 };
+            std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
             std::fs::rename(&new, &path).unwrap();
             path
         };

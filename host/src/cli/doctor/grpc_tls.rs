@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use ocicrypt_kms::error::printable;
+use ocicrypt_kms::shown;
 use serde_json::Value;
 
 /// What clients know (`GrpcTLS` in config/keyprovider-config of the Go library ocicrypt, from 1.3.0 on), and whether it is a file.
@@ -49,7 +50,7 @@ fn member(name: &str, value: &Value) -> Result<(), String> {
     };
     match text(value) {
         _ if !is_right && !value.is_null() => Err(format!("`{known}` is {right}, {REFUSED}")),
-        Some(path) if *is_file => readable(Path::new(path)).map_err(|reason| format!("`{known}` {}: {reason}", printable(path, 256))),
+        Some(path) if *is_file => readable(Path::new(path)).map_err(|reason| format!("`{known}` {}: {reason}", shown::path(path))),
         _ => Ok(()),
     }
 }

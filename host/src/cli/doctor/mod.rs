@@ -14,7 +14,7 @@ use ocicrypt_kms::config::{self, HttpKms};
 use ocicrypt_kms::kms::keystore::{Keystore, PUBLIC_ONLY, default_folder};
 use ocicrypt_kms::protocol::Operation;
 use ocicrypt_kms::sandbox::Sandbox;
-use ocicrypt_kms::{DEFAULT_NAME, Environment, Error, KeyProvider};
+use ocicrypt_kms::{DEFAULT_NAME, Environment, Error, KeyProvider, shown};
 
 use self::report::{Finding, Report};
 use super::{Options, block_on, print};
@@ -71,7 +71,9 @@ impl Doctor {
                 report.add("component", Ok(component(&provider, file.as_deref())));
                 if let Some(uri) = &self.key_uri {
                     let tried = block_on(true, try_key(&provider, uri)).map_err(|error| error.line()).and_then(|tried| tried);
-                    report.add(uri, tried.map(str::to_owned).map_err(|line| without(uri, line)));
+                    // What is no key URI may be anything.
+                    let name = if uri.contains("://") && !uri.contains('@') { uri } else { "key" };
+                    report.add(name, tried.map(str::to_owned).map_err(|line| without(uri, line)));
                 }
             }
         }
@@ -81,7 +83,7 @@ impl Doctor {
 }
 
 fn configuration_file(path: Option<&Path>) -> String {
-    path.map_or_else(|| "no file, so that the defaults hold".into(), |path| format!("{} can be used", path.display()))
+    path.map_or_else(|| "no file, so that the defaults hold".into(), |path| format!("{} can be used", shown::path(path)))
 }
 
 /// Whether a configuration has a section `[server]`, be it empty: the machine serves.
@@ -107,8 +109,8 @@ fn server(_: &config::Server) -> Finding {
 fn component(provider: &KeyProvider, file: Option<&Path>) -> String {
     let digest = provider.component();
     match file {
-        Some(file) if digest == Sandbox::built_in_digest() => format!("{}, which is the built-in one, SHA-256 {digest}", file.display()),
-        Some(file) => format!("{}, SHA-256 {digest}", file.display()),
+        Some(file) if digest == Sandbox::built_in_digest() => format!("{}, which is the built-in one, SHA-256 {digest}", shown::path(file)),
+        Some(file) => format!("{}, SHA-256 {digest}", shown::path(file)),
         None => format!("the built-in one, SHA-256 {digest}"),
     }
 }
@@ -119,10 +121,10 @@ fn audit_log(config: &config::Audit) -> Option<Result<String, String>> {
     let audit = Audit::of(config, true, Vec::new()).ok()??;
     let place = match &config.file {
         None => "no file; each process has a log of its own, for its sinks".to_owned(),
-        Some(file) if file.is_absolute() => file.display().to_string(),
+        Some(file) if file.is_absolute() => shown::path(file).to_string(),
         Some(file) => {
             let here = std::path::absolute(file).unwrap_or_default();
-            format!("{}, which is {} here and another file in other folders: write its whole path", file.display(), here.display())
+            format!("{}, which is {} here and another file in other folders: write its whole path", shown::path(file), shown::path(&here))
         }
     };
     Some(audit.check().map(|()| place).map_err(|error| error.line()))
@@ -171,14 +173,14 @@ fn keystore(configured: Option<&Path>) -> Result<String, String> {
             let (store, sets) = (Keystore::new(folder.clone()), sets.collect::<Vec<_>>());
             let unusable: Vec<_> = sets.iter().filter_map(|name| Some(store.load(name, Operation::Unwrap).err()?.line())).collect();
             match unusable.is_empty() {
-                true => Ok(format!("keys in {}: {}", folder.display(), sets.len())),
+                true => Ok(format!("keys in {}: {}", shown::path(&folder), sets.len())),
                 false => Err(unusable.join("; ")),
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Ok(format!("none yet ({}); `keygen NAME` creates it", folder.display()))
+            Ok(format!("none yet ({}); `keygen NAME` creates it", shown::path(&folder)))
         }
-        Err(error) => Err(format!("{}: {error}", folder.display())),
+        Err(error) => Err(format!("{}: {error}", shown::path(&folder))),
     }
 }
 

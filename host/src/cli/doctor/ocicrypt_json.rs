@@ -5,8 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ocicrypt_kms::Environment;
 use ocicrypt_kms::error::printable;
+use ocicrypt_kms::{Environment, shown};
 use serde_json::Value;
 
 use super::grpc_tls;
@@ -30,7 +30,7 @@ pub(super) fn check(report: &mut Report, name: &str, serves: bool) -> bool {
         report.add(FILE, unset(serves));
         return false;
     };
-    let at = |text: String| format!("{}: {text}", path.display());
+    let at = |text: String| format!("{}: {text}", shown::path(&path));
     let file = match read(&path) {
         Ok(file) => file,
         Err(problem) => {
@@ -124,9 +124,9 @@ fn no_entry(providers: &Value, name: &str) -> String {
 }
 
 fn program(name: &str, command: &str) -> Result<String, String> {
-    let shown = printable(command, 256);
+    let shown = shown::path(command);
     match find(command) {
-        Some(program) => Ok(format!("`{name}` is {}", program.display())),
+        Some(program) => Ok(format!("`{name}` is {}", shown::path(&program))),
         None if command.contains('/') => Err(format!("`{name}` is {shown}, which is no program that can be started")),
         None => Err(format!("`{name}` is {shown}, which is in no folder of PATH; write its whole path there, or install it")),
     }
@@ -143,7 +143,7 @@ fn find(command: &str) -> Option<PathBuf> {
 }
 
 fn service(name: &str, protocol: Protocol, address: &str, tls: &Value) -> Finding {
-    let service = format!("`{name}` is the service at {} by {}", printable(address, 256), protocol.name());
+    let service = format!("`{name}` is the service at {} by {}", shown::address(address), protocol.name());
     let Some(target) = Target::of(protocol, address) else {
         return Finding::Note(format!("{service}; not tried, since what this form of an address leads to can't be told here"));
     };

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use ocicrypt_kms::shown;
+
 /// How long a connection may take, and the look-up of a name before it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -104,8 +106,10 @@ impl Target {
     /// The command that listens there.
     fn serve(&self, protocol: Protocol) -> String {
         match (self, protocol) {
-            (Self::Unix(path), Protocol::Grpc) => format!("`ocicrypt-kms serve --config FILE --listen unix://{}`", path.display()),
-            (Self::Unix(path), Protocol::Ttrpc) => format!("`ocicrypt-kms serve --config FILE --listen ttrpc+unix://{}`", path.display()),
+            (Self::Unix(path), Protocol::Grpc) => format!("`ocicrypt-kms serve --config FILE --listen unix://{}`", shown::path(path)),
+            (Self::Unix(path), Protocol::Ttrpc) => {
+                format!("`ocicrypt-kms serve --config FILE --listen ttrpc+unix://{}`", shown::path(path))
+            }
             (Self::Tcp(..), _) => "`ocicrypt-kms serve` there".into(),
         }
     }

@@ -21,11 +21,12 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use tokio::sync::OnceCell;
 
 use super::connector::OurHttp;
+use super::files;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::Service;
 use crate::kms::absurd::{AbsurdAnswer, read_by_library};
 use crate::kms::http::Http;
-use crate::{Environment, Error, count};
+use crate::{Environment, Error, count, shown};
 
 /// How long before they expire credentials are renewed, if that works.
 const EARLY: Duration = Duration::from_secs(5 * 60);
@@ -54,6 +55,9 @@ impl Chain {
 
     /// The region of keys that don't say theirs: `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile's, that of the EC2 instance.
     pub async fn region(&self, key: &str, deadline: Instant) -> Result<String, Error> {
+        if self.region.get().is_none() && self.named_region().is_none() {
+            files::check(&Environment::process())?;
+        }
         let find = || async { read_by_library(self.find_region()).await.ok().flatten().ok_or(()) };
         let found = self.region.get_or_try_init(find);
         match tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), found).await {
@@ -84,6 +88,9 @@ impl Chain {
             return Ok(good);
         }
         let usable = self.good_for(MARGIN);
+        if usable.is_none() && self.named_credentials().is_none() {
+            files::check(&Environment::process())?;
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         let time = if usable.is_some() { RENEWAL.min(left / 2) } else { left };
         let renewed = tokio::time::timeout(time, self.renew(region, usable.as_ref())).await;
@@ -172,7 +179,7 @@ impl Chain {
 
     /// The profile that was asked for by name.
     fn profile(&self) -> Option<String> {
-        self.text("AWS_PROFILE").filter(|name| !name.is_empty()).map(|name| printable(&name, 128))
+        self.text("AWS_PROFILE").filter(|name| !name.is_empty()).filter(|name| shown::name(name).is_harmless())
     }
 
     fn text(&self, name: &str) -> Option<String> {

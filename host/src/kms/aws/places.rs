@@ -3,9 +3,8 @@
 
 use reqwest::Url;
 
-use crate::error::printable;
 use crate::kms::http::parse_endpoint;
-use crate::{Environment, Error};
+use crate::{Environment, Error, shown};
 
 /// For one service before that for all, as in all SDKs ([service-specific endpoints]).
 ///
@@ -53,7 +52,7 @@ impl Places {
         let service = if self.fips { "kms-fips" } else { "kms" };
         let no_region = || Error::Configuration {
             place: "the AWS region".into(),
-            reason: format!("`{}` is not the name of a region; check AWS_REGION and the profile", printable(region, 64)),
+            reason: format!("{} is not the name of a region; check AWS_REGION and the profile", shown::name(region)),
         };
         // It becomes a part of a host name, so it is one label.
         let is_label = |text: &str| (1..=63).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');

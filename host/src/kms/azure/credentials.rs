@@ -6,6 +6,7 @@
 //! [`DefaultAzureCredential`]: https://learn.microsoft.com/azure/developer/python/sdk/authentication/credential-chains
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,8 @@ use super::az::Az;
 use super::transport::{Transport, has_metadata_service};
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::Service;
-use crate::{Environment, Error, count};
+use crate::trusted_file::{self, Trust};
+use crate::{Environment, Error, count, shown};
 
 const CHOICE: &str = "AZURE_TOKEN_CREDENTIALS";
 const AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
@@ -40,6 +42,9 @@ const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 
 /// Where App Service and others like it have their managed identities; virtual machines have the metadata service.
 const IDENTITY_ENDPOINTS: [&str; 2] = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"];
+
+/// The most bytes of the file of a federated token.
+const MAX_TOKEN: usize = 64 << 10;
 
 /// A token that ends sooner is not used any more. Microsoft's libraries do the same.
 const MARGIN: Duration = Duration::from_secs(300);
@@ -108,6 +113,8 @@ impl Credentials {
         if let Some(token) = source.token.as_ref().filter(|token| token.expires > OffsetDateTime::now_utc() + MARGIN) {
             return Ok(token.header.clone());
         }
+        // The library reads it anew for each token.
+        self.check_values(source.kind)?;
         let scope = format!("https://{domain}/.default");
         tracing::debug!(key, scope, credential = source.kind.as_str(), "asking for a token");
         let token = match read_by_library(source.credential.get_token(&[&scope], None)).await {
@@ -167,6 +174,7 @@ impl Credentials {
 
     fn build(&self, kind: Kind, domain: &str) -> Result<Arc<dyn TokenCredential>, Error> {
         let client_options = self.client_options(domain)?;
+        self.check_values(kind)?;
         let built: azure_core::Result<Arc<dyn TokenCredential>> = match kind {
             Kind::ClientSecret => {
                 if !self.has(CLIENT_SECRET) && self.has(CERTIFICATE) {
@@ -218,9 +226,28 @@ impl Credentials {
         };
         let mut cloud = CustomConfiguration::default();
         cloud.authority_host = if host.contains("://") { host } else { format!("https://{host}") };
-        match cloud.authority_host.starts_with("https://") && reqwest::Url::parse(&cloud.authority_host).is_ok() {
+        // A user and a password in it would stand in errors of the library.
+        match cloud.authority_host.starts_with("https://")
+            && shown::address(&cloud.authority_host).is_harmless()
+            && reqwest::Url::parse(&cloud.authority_host).is_ok()
+        {
             true => Ok(cloud.into()),
             false => Err(wrong(AUTHORITY, "it is not an https address, such as https://login.microsoftonline.com".into())),
+        }
+    }
+
+    /// What the library is given: it may quote what isn't what it should be, and would wait for a pipe.
+    fn check_values(&self, kind: Kind) -> Result<(), Error> {
+        for id in [TENANT_ID, CLIENT_ID] {
+            if self.text(id)?.is_some_and(|value| !shown::name(&value).is_harmless()) {
+                return Err(wrong(id, "it holds something that is not an id".into()));
+            }
+        }
+        match self.text(TOKEN_FILE)?.map(PathBuf::from) {
+            Some(file) if kind == Kind::WorkloadIdentity => trusted_file::check(&file, Trust::Credential, MAX_TOKEN).map_err(|untrusted| {
+                wrong(TOKEN_FILE, format!("the token in {} is not used: {}", shown::path(&file), untrusted.line(&file)))
+            }),
+            _ => Ok(()),
         }
     }
 

@@ -1,18 +1,17 @@
 //! What the host shows to a service, and no component ever sees.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-use crate::Error;
 use crate::error::printable;
-use crate::permissions::check_private;
+use crate::trusted_file::{self, Trust};
+use crate::{Error, shown};
 
 /// The most bytes of a credential.
-const MAX_LENGTH: u64 = 64 << 10;
+const MAX_LENGTH: usize = 64 << 10;
 
 /// Where the credential is. It is read for each request, so that something else may renew it.
 #[derive(Debug)]
@@ -71,30 +70,23 @@ impl Shown {
     }
 }
 
+/// What errors call a file.
+const WHAT: &str = "the credential in";
+
 /// The content of a file that is this user's alone, without the white space around it.
 fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let failed = |error: std::io::Error| unusable(path, &error.to_string());
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    check_private(&metadata).map_err(|reason| unusable(path, &format!("{reason}; chmod 600 it")))?;
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_LENGTH as usize + 2));
-    file.take(MAX_LENGTH + 1).read_to_end(&mut text).map_err(failed)?;
-    match text.len() as u64 <= MAX_LENGTH {
-        true => Ok(Zeroizing::new(text.trim_ascii().to_vec())),
-        false => Err(unusable(path, &format!("it is longer than {MAX_LENGTH} bytes"))),
-    }
+    let text = trusted_file::read(path, Trust::Secret, MAX_LENGTH).map_err(|untrusted| untrusted.error(WHAT, path))?;
+    Ok(Zeroizing::new(text.trim_ascii().to_vec()))
 }
 
 fn unusable(path: &Path, reason: &str) -> Error {
-    Error::Configuration { place: format!("the credential in {}", path.display()), reason: printable(reason, 256) }
+    Error::Configuration { place: format!("{WHAT} {}", shown::path(path)), reason: printable(reason, 256) }
 }
 
 /// A client's certificate and its key, as one text in PEM.
 pub(super) fn read_certificate(certificate: &Path, key: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let failed = |error: std::io::Error| unusable(certificate, &error.to_string());
     let mut text = read_secret(key)?;
-    let mut chain = Vec::new();
-    std::fs::File::open(certificate).and_then(|file| file.take(MAX_LENGTH).read_to_end(&mut chain)).map_err(failed)?;
+    let chain = trusted_file::read(certificate, Trust::Decides, MAX_LENGTH).map_err(|untrusted| untrusted.error(WHAT, certificate))?;
     let mut both = Zeroizing::new(Vec::with_capacity(text.len() + chain.len() + 1));
     both.append(&mut text);
     both.push(b'\n');

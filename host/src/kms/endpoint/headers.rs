@@ -2,7 +2,7 @@
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 
-use crate::error::printable;
+use crate::shown;
 
 /// The most headers that a component may set.
 const MAX_HEADERS: usize = 16;
@@ -48,7 +48,7 @@ impl RequestHeaders {
     pub fn new(names: &[String], credential: Option<&HeaderName>) -> Result<Self, String> {
         let allowed = |name: &String| {
             let parsed = name.parse::<HeaderName>().ok().filter(|name| !is_never(name) && credential != Some(name));
-            parsed.ok_or_else(|| format!("`request-headers`: a component can't set `{}`", printable(name, 64)))
+            parsed.ok_or_else(|| format!("`request-headers`: a component can't set {}", shown::name(name)))
         };
         names.iter().map(allowed).collect::<Result<_, _>>().map(Self)
     }

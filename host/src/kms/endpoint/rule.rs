@@ -54,5 +54,5 @@ fn operation(usage: HttpKmsUsage) -> Operation {
 fn read_method(name: &str) -> Result<Method, String> {
     let is_method = (1..=16).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_uppercase());
     let method = Method::from_bytes(name.as_bytes()).ok().filter(|method| is_method && !matches!(*method, Method::CONNECT | Method::TRACE));
-    method.ok_or_else(|| format!("`allow`: `{}` is not a method such as GET or POST, in upper case", printable(name, 32)))
+    method.ok_or_else(|| format!("`allow`: {} is not a method such as GET or POST, in upper case", crate::shown::name(name)))
 }

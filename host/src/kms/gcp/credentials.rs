@@ -4,7 +4,6 @@
 //!
 //! [AIP-4110]: https://google.aip.dev/auth/4110
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,16 +16,18 @@ use google_cloud_auth::errors::CredentialsError;
 use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use google_cloud_gax::retry_policy::{Aip194Strict, LimitedAttemptCount, RetryPolicyExt};
 use reqwest::header::HeaderMap;
-use zeroize::Zeroizing;
 
 use super::tasks::Tasks;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::Service;
 use crate::kms::absurd::read_by_library;
-use crate::{Environment, Error, count};
+use crate::trusted_file::{self, Trust, Untrusted};
+use crate::{Environment, Error, count, shown};
 
 /// The most bytes of a credential file.
 const MAX_LENGTH: usize = 64 << 10;
+/// Where the metadata server is, if elsewhere than usual.
+const METADATA_VARIABLE: &str = "GCE_METADATA_HOST";
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 /// Where `gcloud auth application-default login` puts them, below the home folder.
 const WELL_KNOWN: &str = ".config/gcloud/application_default_credentials.json";
@@ -62,7 +63,7 @@ impl Credentials {
         let named = file.or_else(|| environment.get(VARIABLE).map(PathBuf::from));
         let place = named.map(Place::File).unwrap_or_else(|| Place::Default {
             file: environment.get("HOME").map(|home| PathBuf::from(home).join(WELL_KNOWN)),
-            metadata_server: environment.get("GCE_METADATA_HOST").map(|host| format!("http://{}", host.to_string_lossy())),
+            metadata_server: environment.get(METADATA_VARIABLE).map(|host| format!("http://{}", host.to_string_lossy())),
         });
         Self { place, found: Mutex::new(None), token: Mutex::new(None) }
     }
@@ -129,7 +130,7 @@ impl Credentials {
         let key = key.to_owned();
         match &self.place {
             Place::Default { file, .. } if !self.place.is_file() => {
-                let file = file.as_ref().map(|path| format!(" or in {}", path.display())).unwrap_or_default();
+                let file = file.as_ref().map(|path| format!(" or in {}", shown::path(path))).unwrap_or_default();
                 Error::NoCredentials {
                     key,
                     reason: format!(
@@ -152,6 +153,9 @@ impl Place {
             Self::Default { file: Some(path), .. } if self.is_file() => read(path),
             Self::Default { metadata_server, .. } => {
                 let builder = mds::Builder::default().with_retry_policy(retries()).with_backoff_policy(waits());
+                if let Some(address) = metadata_server.as_ref().filter(|address| !shown::address(address).is_harmless()) {
+                    return Err(unusable(METADATA_VARIABLE, &format!("{} is no address", shown::address(address))));
+                }
                 let builder = metadata_server.iter().fold(builder, |builder, address| builder.with_endpoint(address));
                 builder.build().map_err(|error| unusable("the metadata server", &error.to_string()))
             }
@@ -168,16 +172,14 @@ impl Place {
 
 /// Reads a credential file of any type that Application Default Credentials may have.
 fn read(path: &Path) -> Result<google::Credentials, Error> {
-    let place = path.display().to_string();
-    let file = std::fs::File::open(path).map_err(|error| unusable(&place, &error.to_string()))?;
-    // Sized beforehand, so that no copy is left behind by a buffer that grew.
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_LENGTH + 2));
-    file.take(MAX_LENGTH as u64 + 1).read_to_end(&mut text).map_err(|error| unusable(&place, &error.to_string()))?;
-    if text.len() > MAX_LENGTH {
-        return Err(unusable(&place, &format!("it is longer than {MAX_LENGTH} bytes")));
-    }
+    let place = shown::path(path).to_string();
+    let text = trusted_file::read(path, Trust::Credential, MAX_LENGTH).map_err(|untrusted| unusable(&place, &untrusted.line(path)))?;
     let json: serde_json::Value = serde_json::from_slice(&text).map_err(|_| unusable(&place, "it is not JSON"))?;
     let kind = json.get("type").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    // A token that the library reads by itself, at each exchange of it.
+    if let Some(file) = json.pointer("/credential_source/file").and_then(serde_json::Value::as_str) {
+        check_subject_token(Path::new(file))?;
+    }
     let built = match kind.as_str() {
         // Signs its own tokens, so there is nothing to try again.
         "service_account" => service_account::Builder::new(json).build(),
@@ -186,9 +188,17 @@ fn read(path: &Path) -> Result<google::Credentials, Error> {
             impersonated::Builder::new(json).with_retry_policy(retries()).with_backoff_policy(waits()).build()
         }
         "external_account" => external_account::Builder::new(json).with_retry_policy(retries()).with_backoff_policy(waits()).build(),
-        _ => return Err(unusable(&place, &format!("its `type` is not that of a credential: `{kind}`"))),
+        _ => return Err(unusable(&place, &format!("its `type` is not that of a credential: {}", shown::name(&kind)))),
     };
     built.map_err(|error| unusable(&place, &malformed(&kind, &error)))
+}
+
+fn check_subject_token(file: &Path) -> Result<(), Error> {
+    match trusted_file::check(file, Trust::Credential, MAX_LENGTH) {
+        // It may be there by the time that it is needed, and the library says so where it isn't.
+        Ok(()) | Err(Untrusted::System(_)) => Ok(()),
+        Err(untrusted) => Err(unusable(&shown::path(file).to_string(), &untrusted.line(file))),
+    }
 }
 
 /// Only what passes is tried again: the same as with the KMS itself.

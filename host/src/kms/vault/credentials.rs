@@ -4,7 +4,6 @@
 //! [Kubernetes]: https://openbao.org/api-docs/auth/kubernetes/#login
 //! [JWT]: https://openbao.org/api-docs/auth/jwt/#jwt-login
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +18,8 @@ use super::refusal::{self, errors, is_busy};
 use super::settings::{Settings, variable, variable_name};
 use crate::error::printable;
 use crate::key_uri::VaultFlavour;
-use crate::{Environment, Error, config};
+use crate::trusted_file::{self, Trust};
+use crate::{Environment, Error, config, shown};
 
 /// The most bytes of a token, a secret id or a JWT.
 const MAX_LENGTH: usize = 64 << 10;
@@ -217,8 +217,9 @@ impl Login {
                 "check `role-id`, the secret id and `mount` below `[vault.approle]`; a secret id can expire or be used up".into()
             }
             Method::Jwt { name, role, file } => format!(
-                "check that the role `{role}` is bound to the token in {} (its subject, audience and issuer), and `mount` below `[vault.{name}]`",
-                file.display()
+                "check that the role {} is bound to the token in {} (its subject, audience and issuer), and `mount` below `[vault.{name}]`",
+                shown::name(role),
+                shown::path(file)
             ),
         };
         Error::Kms { key: key.to_owned(), status, code, message, hint }
@@ -247,7 +248,7 @@ fn json(body: &impl Serialize) -> Zeroizing<Vec<u8>> {
 
 fn read_token(path: &Path) -> Result<Token, Error> {
     let text = Zeroizing::new(read_secret(path)?.as_bytes().to_vec());
-    Token::new(text).ok_or_else(|| no_token(&path.display().to_string()))
+    Token::new(text).ok_or_else(|| no_token(&shown::path(path).to_string()))
 }
 
 fn no_token(place: &str) -> Error {
@@ -257,14 +258,11 @@ fn no_token(place: &str) -> Error {
 /// The text of a file without the white space around it.
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, Error> {
     let unusable = |reason: String| Error::Configuration {
-        place: format!("the credentials in {}", path.display()),
-        reason: format!("{}; see `[vault]` in the configuration", printable(&reason, 256)),
+        place: format!("the credentials in {}", shown::path(path)),
+        reason: format!("{}; see `[vault]` in the configuration", printable(&reason, 1024)),
     };
-    let file = std::fs::File::open(path).map_err(|error| unusable(error.to_string()))?;
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_LENGTH + 2));
-    file.take(MAX_LENGTH as u64 + 1).read_to_end(&mut text).map_err(|error| unusable(error.to_string()))?;
+    let text = trusted_file::read(path, Trust::Credential, MAX_LENGTH).map_err(|untrusted| unusable(untrusted.line(path)))?;
     match std::str::from_utf8(text.trim_ascii()) {
-        _ if text.len() > MAX_LENGTH => Err(unusable(format!("the file is longer than {MAX_LENGTH} bytes"))),
         Ok("") => Err(unusable("the file is empty".into())),
         Ok(secret) => Ok(Zeroizing::new(secret.to_owned())),
         Err(_) => Err(unusable("the file is not text".into())),

@@ -12,7 +12,7 @@ use crate::distinguished_name::is_rfc4514;
 use crate::exchange::DEFAULT_NAME;
 use crate::key_uri::{Addresses, KeyUri};
 use crate::policy::{Denial, Origin, Permit, Policy, Request};
-use crate::{Digest, Error, text_file};
+use crate::{Digest, Error, shown, text_file};
 
 /// A table of cases: a TOML file with a `[[case]]` for each.
 #[derive(Clone, Debug, Deserialize)]
@@ -85,7 +85,7 @@ impl Table {
     /// If it can't be read, or a case is malformed.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = text_file::read(path, "the table")?;
-        let wrong = |reason: String| Error::Configuration { place: path.display().to_string(), reason };
+        let wrong = |reason: String| Error::Configuration { place: shown::path(path).to_string(), reason };
         let mut table: Self = toml::from_str(&text).map_err(|error| wrong(text_file::toml_error(&text, &error)))?;
         if table.cases.is_empty() {
             return Err(wrong("it has no `[[case]]`, so that it tests nothing".into()));

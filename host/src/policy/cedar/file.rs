@@ -7,7 +7,7 @@ use super::CedarPolicy;
 use super::problem::Problem;
 use crate::fresh::{Fresh, Source};
 use crate::policy::{Denial, Permit, Policy, Request};
-use crate::{Digest, Error, text_file};
+use crate::{Digest, Error, shown, text_file};
 
 /// A policy in a file. [`Policy::refresh`] reads it anew when the file changed; an exchange keeps the one that it began with.
 pub struct PolicyFile(Fresh<InFile>);
@@ -21,7 +21,7 @@ impl PolicyFile {
     /// Those of [`CedarPolicy::read`], and that others than this user and root could change the file.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let file = Fresh::load(InFile(path.to_owned()))?;
-        tracing::info!(file = %path.display(), sha256 = %file.current().digest, "policy read");
+        tracing::info!(file = %shown::path(path), sha256 = %file.current().digest, "policy read");
         Ok(Self(file))
     }
 }
@@ -36,7 +36,7 @@ impl Source for InFile {
     fn read(&self) -> Result<CedarPolicy, Error> {
         let policy = CedarPolicy::of(&self.0, &text_file::read_unexposed(&self.0, "the policy")?)?;
         if tracing::enabled!(tracing::Level::WARN) {
-            policy.warnings().iter().for_each(|problem| tracing::warn!("{}:{problem}", self.0.display()));
+            policy.warnings().iter().for_each(|problem| tracing::warn!("{}:{problem}", shown::path(&self.0)));
         }
         Ok(policy)
     }
@@ -70,7 +70,7 @@ fn wrong(path: &Path, problems: &[Problem]) -> Error {
         1 => String::new(),
         _ => "; `ocicrypt-kms policy check` lists all".to_owned(),
     };
-    Error::Configuration { place: format!("{}:{}", path.display(), first.place), reason: format!("{}{more}", first.message) }
+    Error::Configuration { place: format!("{}:{}", shown::path(path), first.place), reason: format!("{}{more}", first.message) }
 }
 
 impl Policy for PolicyFile {
