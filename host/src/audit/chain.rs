@@ -114,12 +114,19 @@ impl Chain {
         open.file.sync_data().map_err(Obstacle::to("it can't be brought to the disk"))
     }
 
+    fn open_file(&self) -> Result<File, Obstacle> {
+        match file::open_existing(&self.path)? {
+            Some(file) => Ok(file),
+            None => file::open(&self.path, file::first_mode(&self.path)?),
+        }
+    }
+
     /// Does something with the file while this process alone may.
     fn locked<T>(&mut self, deadline: Instant, act: impl FnOnce(&mut Self, &mut Open) -> Result<T, Obstacle>) -> Result<T, Obstacle> {
         let mut open = loop {
             let open = match self.open.take() {
                 Some(open) => open,
-                None => Open { file: file::open(&self.path, 0o600)?, is_known: false },
+                None => Open { file: self.open_file()?, is_known: false },
             };
             file::lock(&open.file, deadline)?;
             if file::is_at(&open.file, &self.path) {

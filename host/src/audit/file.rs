@@ -53,6 +53,15 @@ pub(super) fn open_rotated(path: &Path) -> Result<File, Obstacle> {
     opened(&mut OpenOptions::new(), path)
 }
 
+/// The mode that a log's file is made with: that of the one that it continues, if it will be of the same group, else its user's alone.
+pub(super) fn first_mode(path: &Path) -> Result<u32, Obstacle> {
+    const SETGID: u32 = 0o2000;
+    let Some((_, old)) = rotated(path)?.pop() else { return Ok(0o600) };
+    let (old, folder) = (open_rotated(&old)?.metadata()?, config::Audit::folder_of(path).metadata()?);
+    let group = if folder.mode() & SETGID != 0 { folder.gid() } else { rustix::process::getegid().as_raw() };
+    Ok(if group == old.gid() { old.mode() & 0o777 } else { 0o600 })
+}
+
 /// Whoever could read a log can read the file that continues it: it gets the group and the mode of the one that was rotated away. Where this process may
 /// not give it to that group, it stays this user's alone.
 pub(super) fn keep_readers(file: &File, old: &Path) {
@@ -61,7 +70,9 @@ pub(super) fn keep_readers(file: &File, old: &Path) {
         if old.gid() != new.gid() {
             fchown(file, None, Some(old.gid()))?;
         }
-        Ok(file.set_permissions(PermissionsExt::from_mode(old.mode() & 0o777))?)
+        let mode = old.mode() & 0o777;
+        // A hardened process may change no modes.
+        if mode == new.mode() & 0o777 { Ok(()) } else { Ok(file.set_permissions(PermissionsExt::from_mode(mode))?) }
     };
     if let Err(obstacle) = keep() {
         tracing::warn!(reason = %obstacle, "the audit log's new file is this user's alone");

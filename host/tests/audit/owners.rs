@@ -79,3 +79,16 @@ fn a_log_that_is_rotated_keeps_its_group_and_mode() {
     stage.wrap();
     stage.is_whole();
 }
+
+#[test]
+fn a_log_that_is_rotated_by_an_exchange_keeps_its_mode() {
+    let stage = Stage::new();
+    stage.wrap();
+    std::fs::set_permissions(stage.path(), PermissionsExt::from_mode(0o640)).unwrap();
+    // An exchange's process may change no modes: it makes the file as it has to be.
+    stage.printed(&["rotate"]);
+    std::fs::remove_file(stage.path()).unwrap();
+    stage.wrap();
+    assert_eq!(owned(&stage.path()).2, 0o640);
+    stage.is_whole();
+}
