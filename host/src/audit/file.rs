@@ -57,7 +57,9 @@ pub(super) fn open_rotated(path: &Path) -> Result<File, Obstacle> {
 pub(super) fn first_mode(path: &Path) -> Result<u32, Obstacle> {
     const SETGID: u32 = 0o2000;
     let Some((_, old)) = rotated(path)?.pop() else { return Ok(0o600) };
-    let (old, folder) = (open_rotated(&old)?.metadata()?, config::Audit::folder_of(path).metadata()?);
+    // One that can't be continued is told of by whoever continues it.
+    let Ok(old) = open_rotated(&old) else { return Ok(0o600) };
+    let (old, folder) = (old.metadata()?, config::Audit::folder_of(path).metadata()?);
     let group = if folder.mode() & SETGID != 0 { folder.gid() } else { rustix::process::getegid().as_raw() };
     Ok(if group == old.gid() { old.mode() & 0o777 } else { 0o600 })
 }
