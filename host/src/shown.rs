@@ -87,7 +87,9 @@ pub fn path<P: AsRef<Path> + ?Sized>(path: &P) -> ShownPath<'_> {
 pub fn name(text: &str) -> ShownText<'_> {
     // Hexadecimal digits, or base64 with its slashes: people put something between words.
     let drawn = text.len() >= 32 && !text.contains(['-', '.', ' ', ':', '@', '_']) && (mixes(text) || !text.contains('/'));
-    let harmless = is_word(text, b"._-/:@+ ") && text.len() <= MAX_NAME && !has_token(text) && !drawn;
+    // A user and a password in front of a host.
+    let is_address = text.contains("://") || (text.contains(':') && text.contains('@'));
+    let harmless = !is_address && is_word(text, b"._-/:@+ ") && text.len() <= MAX_NAME && !has_token(text) && !drawn;
     ShownText { text, harmless, what: "a name" }
 }
 

@@ -12,7 +12,7 @@ use crate::server::serving::{Serving, socket};
 const GCP: &str = "gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k";
 const VAULT: &str = "hashivault://transit/k";
 const AWS: &str = "awskms:///alias/a";
-const AZURE: &str = "azurekms://v.vault.azure.net/k";
+const AZURE: &str = "azurekms://team.vault.azure.net/k";
 const LOCAL: &str = "local://team";
 
 /// Where nobody answers, it is not tried for long.
@@ -94,9 +94,15 @@ const SETTINGS: &[(&str, &str)] = &[
     ("[server]\nlog-level = SECRET", LOCAL),
     ("[server]\ntls-cert = SECRET\ntls-key = SECRET\nclient-ca = SECRET", LOCAL),
     ("[http-kms.x]\nurl = SECRET\nbearer-file = '/dev/null'", LOCAL),
-    ("[http-kms.x]\nurl = 'https://127.0.0.1:1'\nbearer-file = SECRET", LOCAL),
-    ("[http-kms.x]\nurl = 'https://127.0.0.1:1'\nbearer-file = '/dev/null'\nca-file = SECRET", LOCAL),
-    ("[http-kms.x]\nurl = 'https://127.0.0.1:1'\nclient-certificate = SECRET\nclient-key = SECRET", LOCAL),
+    ("[http-kms.x]\nurl = 'https://127.0.0.1:1'\nallow = [{ usage = 'wrap', method = 'POST', path = '/v1' }]\nbearer-file = SECRET", LOCAL),
+    (
+        "[http-kms.x]\nurl = 'https://127.0.0.1:1'\nallow = [{ usage = 'wrap', method = 'POST', path = '/v1' }]\nbearer-file = '/dev/null'\nca-file = SECRET",
+        LOCAL,
+    ),
+    (
+        "[http-kms.x]\nurl = 'https://127.0.0.1:1'\nallow = [{ usage = 'wrap', method = 'POST', path = '/v1' }]\nclient-certificate = SECRET\nclient-key = SECRET",
+        LOCAL,
+    ),
 ];
 
 /// Options, and the commands that have them.

@@ -12,7 +12,7 @@ use ocicrypt_kms_testing::program::{Program, run, text_of};
 const GCP: &str = "gcpkms://projects/p/locations/global/keyRings/r/cryptoKeys/k";
 const VAULT: &str = "hashivault://transit/k";
 const AWS: &str = "awskms:///alias/a";
-const AZURE: &str = "azurekms://v.vault.azure.net/k";
+const AZURE: &str = "azurekms://team.vault.azure.net/k";
 const LOCAL: &str = "local://team";
 /// Where nobody answers.
 const NOWHERE: &str = "http://127.0.0.1:1";
@@ -71,11 +71,17 @@ const READERS: &[Reader] = &[
     reader("AWS_SHARED_CREDENTIALS_FILE", AWS, "", &[("AWS_SHARED_CREDENTIALS_FILE", "FILE"), AT_AWS[0], AT_AWS[1], AT_AWS[2]], false),
     reader("AWS_WEB_IDENTITY_TOKEN_FILE", AWS, "", &[("AWS_WEB_IDENTITY_TOKEN_FILE", "FILE"), AT_AWS[0], AT_AWS[1], AT_AWS[2]], false),
     reader("AZURE_FEDERATED_TOKEN_FILE", AZURE, "", &[("AZURE_FEDERATED_TOKEN_FILE", "FILE"), AZURE_IDS[0], AZURE_IDS[1]], false),
-    reader("http-kms bearer-file", LOCAL, "[http-kms.x]\nurl = 'https://127.0.0.1:1'\nbearer-file = 'FILE'", &[], true),
+    reader(
+        "http-kms bearer-file",
+        LOCAL,
+        "[http-kms.x]\nurl = 'https://127.0.0.1:1'\nallow = [{ usage = 'wrap', method = 'POST', path = '/v1' }]\nbearer-file = 'FILE'",
+        &[],
+        true,
+    ),
     reader(
         "http-kms ca-file",
         LOCAL,
-        "[http-kms.x]\nurl = 'https://127.0.0.1:1'\nbearer-file = 'HOME/server.key'\nca-file = 'FILE'",
+        "[http-kms.x]\nurl = 'https://127.0.0.1:1'\nallow = [{ usage = 'wrap', method = 'POST', path = '/v1' }]\nbearer-file = 'HOME/server.key'\nca-file = 'FILE'",
         &[],
         false,
     ),

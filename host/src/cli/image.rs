@@ -57,7 +57,10 @@ pub(super) fn layers(image: &str) -> Result<Vec<Layer>, Error> {
     match image.strip_prefix("oci:") {
         Some(layout) => listing.read_layout(layout)?,
         None if image == "-" => listing.read_manifest(&read(std::io::stdin(), image)?)?,
-        None => listing.read_manifest(&read(File::open(image).map_err(|error| wrong(image, error.to_string()))?, image)?)?,
+        None => {
+            let place = shown::path(image).to_string();
+            listing.read_manifest(&read(File::open(image).map_err(|error| wrong(&place, error.to_string()))?, &place)?)?;
+        }
     }
     Ok(listing.layers)
 }

@@ -46,7 +46,7 @@ pub enum PatternError {
 
 /// An entry in backticks, if it names a scheme or is a name: one that isn't may be a secret.
 fn entry(text: &str) -> String {
-    let is_uri = text.split_once("://").is_some_and(|(scheme, _)| shown::is_scheme(scheme));
+    let is_uri = text.split_once("://").is_some_and(|(scheme, rest)| shown::is_scheme(scheme) && !rest.contains('@'));
     if is_uri { format!("`{}`", printable(text, 256)) } else { shown::name(text.trim_end_matches('*')).to_string() }
 }
 

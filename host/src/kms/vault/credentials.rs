@@ -126,7 +126,9 @@ impl Configured {
             return Err(wrong(format!("`{first}` and `{second}` are both configured; leave one of them")));
         }
         match &chosen {
-            Self::Login(login) if !is_path(&login.mount) => Err(wrong(format!("`mount` of `{first}` is not the path of a mount"))),
+            Self::Login(login) if !is_path(&login.mount) || !shown::name(&login.mount).is_harmless() => {
+                Err(wrong(format!("`mount` of `{first}` is not the path of a mount")))
+            }
             _ => Ok(Some(chosen)),
         }
     }
