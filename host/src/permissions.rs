@@ -16,9 +16,9 @@ const UNMAPPED: u32 = 65534;
 pub(crate) enum Exposed {
     #[error("{0}")]
     Owner(String),
-    #[error("its mode is {mode:04o}, so others could change it (it belongs to user {owner} and group {group})")]
+    #[error("its mode is {mode:04o}, so others could change it")]
     Writable { mode: u32, owner: u32, group: u32 },
-    #[error("its mode is {mode:04o}, so others could read the secret in it (it belongs to user {owner} and group {group})")]
+    #[error("its mode is {mode:04o}, so others could read the secret in it")]
     Readable { mode: u32, owner: u32, group: u32 },
 }
 
@@ -28,12 +28,14 @@ impl Exposed {
         let name = shown::path(path);
         match self {
             Self::Owner(_) => format!("run this as that user, or, if you know who put it there, make it yours: chown {} {name}", user()),
-            Self::Writable { owner, .. } => {
-                format!("if nobody else has changed it, take away what others may: {}chmod go-w {name}", outside(*owner))
-            }
-            Self::Readable { owner, .. } => {
-                format!("if nobody else has read it, take away what others may: {}chmod go-rwx {name}", outside(*owner))
-            }
+            Self::Writable { owner, group, .. } => format!(
+                "if nobody else has changed it, take away what others than its owner (user {owner}, group {group}) may: {}chmod go-w {name}",
+                outside(*owner)
+            ),
+            Self::Readable { owner, group, .. } => format!(
+                "if nobody else has read it, take away what others than its owner (user {owner}, group {group}) may: {}chmod go-rwx {name}",
+                outside(*owner)
+            ),
         }
     }
 }
@@ -141,7 +143,7 @@ mod tests {
         }
         for mode in [0o602, 0o646, 0o666] {
             let exposed = checked(mode).unwrap_err();
-            assert!(exposed.to_string().starts_with(&format!("its mode is {mode:04o}, so others could change it (it belongs to user ")));
+            assert_eq!(exposed.to_string(), format!("its mode is {mode:04o}, so others could change it"));
             assert!(exposed.remedy(file.path()).ends_with(&format!("chmod go-w {}", file.path().display())));
         }
     }

@@ -146,9 +146,11 @@ fn without_values(error: &clap::Error) -> String {
         ContextKind::InvalidArg => error.kind() == clap::error::ErrorKind::UnknownArgument,
         _ => false,
     };
-    let plain = |text: &str| text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let plain = |text: &str| text.len() <= 32 && ocicrypt_kms::shown::name(text).is_harmless();
     error.context().fold(error.to_string(), |text, (kind, value)| match value {
-        ContextValue::String(value) if given(kind) && !value.is_empty() && !plain(value) => text.replace(value.as_str(), "(not shown)"),
+        ContextValue::String(value) if given(kind) && !value.is_empty() && !plain(value) => {
+            text.replace(&format!("'{value}'"), "(not shown)")
+        }
         _ => text,
     })
 }

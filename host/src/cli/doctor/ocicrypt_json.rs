@@ -143,7 +143,7 @@ fn find(command: &str) -> Option<PathBuf> {
 }
 
 fn service(name: &str, protocol: Protocol, address: &str, tls: &Value) -> Finding {
-    let service = format!("`{name}` is the service at {} by {}", shown::address(address), protocol.name());
+    let service = format!("`{name}` is the service at {} by {}", printable(address, 256), protocol.name());
     let Some(target) = Target::of(protocol, address) else {
         return Finding::Note(format!("{service}; not tried, since what this form of an address leads to can't be told here"));
     };

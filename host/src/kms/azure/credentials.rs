@@ -29,7 +29,7 @@ use super::az::Az;
 use super::transport::{Transport, has_metadata_service};
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::Service;
-use crate::trusted_file::{self, Trust};
+use crate::trusted_file::{self, Trust, Untrusted};
 use crate::{Environment, Error, count, shown};
 
 const CHOICE: &str = "AZURE_TOKEN_CREDENTIALS";
@@ -244,9 +244,14 @@ impl Credentials {
             }
         }
         match self.text(TOKEN_FILE)?.map(PathBuf::from) {
-            Some(file) if kind == Kind::WorkloadIdentity => trusted_file::check(&file, Trust::Credential, MAX_TOKEN).map_err(|untrusted| {
-                wrong(TOKEN_FILE, format!("the token in {} is not used: {}", shown::path(&file), untrusted.line(&file)))
-            }),
+            Some(file) if kind == Kind::WorkloadIdentity => match trusted_file::check(&file, Trust::Credential, MAX_TOKEN) {
+                // The library says what it is that it can't read.
+                Ok(()) | Err(Untrusted::System(_)) => Ok(()),
+                Err(untrusted) => {
+                    let reason = format!("the token in {} is not used: {}", shown::path(&file), untrusted.line(&file));
+                    Err(wrong(TOKEN_FILE, reason))
+                }
+            },
             _ => Ok(()),
         }
     }
