@@ -81,7 +81,7 @@ const READERS: &[Reader] = &[
     reader(
         "http-kms ca-file",
         LOCAL,
-        "[http-kms.x]\nurl = 'https://127.0.0.1:1'\nallow = [{ usage = 'wrap', method = 'POST', path = '/v1' }]\nbearer-file = 'HOME/server.key'\nca-file = 'FILE'",
+        "[http-kms.x]\nurl = 'https://127.0.0.1:1'\nallow = [{ usage = 'wrap', method = 'POST', path = '/v1' }]\nbearer-file = 'HOME/token'\nca-file = 'FILE'",
         &[],
         false,
     ),
@@ -95,6 +95,7 @@ impl Reader {
         let authority = Authority::new("ca");
         user.write("ca.crt", authority.certificate());
         authority.server("localhost").write(user.home(), "server");
+        write(&user.home().join("token"), b"token", 0o600);
         let file = user.home().join("files/team.jwks");
         std::fs::create_dir(file.parent().unwrap()).unwrap();
         make(&file);

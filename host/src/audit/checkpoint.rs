@@ -263,8 +263,8 @@ mod tests {
     #[test]
     fn a_private_key_that_others_can_read_is_refused() {
         let (_folder, path, _) = key();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
-        assert!(PrivateKey::read(&path).err().unwrap().line().contains("chmod 600"));
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        assert!(PrivateKey::read(&path).err().unwrap().line().contains("chmod go-rwx"));
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(super) fn harden(needs: Needs, records: &Records) {
     if let Err(error) = calls::restrict(needs, records) {
         tracing::warn!(%error, "seccomp is not used");
     }
-    tracing::debug!(?needs, ?records, "hardened");
+    tracing::debug!(?needs, folders = records.folders.len(), "hardened");
 }
 
 /// What this kernel has of it, as a line for a person. Found by a thread that gives up everything, and ends.

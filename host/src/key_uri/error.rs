@@ -193,7 +193,7 @@ fn names(algorithms: &[Algorithm]) -> String {
 /// A quoted text, unless it may be a secret that stands where a key URI should.
 fn if_plain(quoted: &str) -> String {
     let text = quoted.trim_matches('`');
-    if crate::shown::name(text).is_harmless() { quoted.to_owned() } else { "(a text that is not shown)".to_owned() }
+    if text.is_empty() || crate::shown::name(text).is_harmless() { quoted.to_owned() } else { "(a text that is not shown)".to_owned() }
 }
 
 /// `text` in backticks, on one line of ASCII, shortened to about a hundred characters. (Not in quotation marks: clients show errors as quoted

@@ -452,7 +452,7 @@ mod tests {
         let (path, _) = create(&keystore, Existing::Refuse).unwrap();
         std::fs::remove_file(&path).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
-        assert!(keystore.load("team", Operation::Wrap).err().unwrap().line().contains("it is not a file"));
+        assert!(keystore.load("team", Operation::Wrap).err().unwrap().line().contains("it is a pipe, not a regular file"));
     }
 
     #[test]

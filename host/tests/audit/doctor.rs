@@ -82,9 +82,9 @@ fn doctor_finds_a_log_that_could_not_be_written_and_leaves_it_as_it_is() {
             "checkpoint-key = \"audit.pem\"",
             |stage| {
                 answer(stage.audit(&["keygen", "audit.pem"]));
-                chmod(stage.user.home().join("audit.pem"), 0o640);
+                chmod(stage.user.home().join("audit.pem"), 0o644);
             },
-            "audit.pem: its mode is 0640, so others could use it; chmod 600 it",
+            "audit.pem: its mode is 0644, so others could read the secret in it; if nobody else has read it",
         ),
         ("checkpoint-key = \"audit.pem\"", |stage| drop(stage.user.write("audit.pem", "")), "audit.pem: "),
         (

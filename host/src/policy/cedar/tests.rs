@@ -426,7 +426,7 @@ fn a_table_of_malformed_cases_is_refused() {
     };
     assert!(read("[[case]]\nname = 'n'\n").contains("the case `n` needs `expect"));
     assert!(read("[[case]]\nexpect = 'deny'\ncalle = 'x'\n").contains("line 3: unknown field `calle`"));
-    assert!(read("[[case]]\nexpect = 'maybe'\n").contains("line 2: unknown variant `maybe`"));
+    assert!(read("[[case]]\nexpect = 'maybe'\n").contains("line 2: a value that is not known"));
 }
 
 #[test]
