@@ -1,4 +1,5 @@
 //! Each file that decides about keys or holds a secret is refused where others could change it, and waited for by nobody, whichever reader it has.
+#![expect(clippy::print_stderr, reason = "what is skipped is said")]
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;

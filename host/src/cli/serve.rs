@@ -15,7 +15,7 @@ use super::{Options, log};
 /// Settings that have no flag.
 const ELSEWHERE: &str = "Settings that have no flag stand below `[server]` in the configuration: group, client-crl, client-crl-required,
 the limits (max-exchanges, max-waiting, max-connections, each also per caller, exchanges-per-hour) and the times (greeting-seconds,
-message-seconds, connection-seconds, drain-seconds). So may those that have one. See docs/server.md";
+message-seconds, connection-seconds, drain-seconds). So may those that have one. See docs/configuration.md and docs/server.md";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = ELSEWHERE)]

@@ -17,8 +17,10 @@ const FILES: [(&str, Option<&str>, Trust); 4] = [
     ("AWS_WEB_IDENTITY_TOKEN_FILE", None, Trust::Credential),
     ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", None, Trust::Credential),
 ];
+/// A variable, what it holds, and whether a text may be that.
+type Variable = (&'static str, &'static str, fn(&str) -> bool);
 /// Variables that hold something else which the library may quote, what that is, and whether a value may be one.
-const OTHERS: [(&str, &str, fn(&str) -> bool); 4] = [
+const OTHERS: [Variable; 4] = [
     ("AWS_PROFILE", "the name of a profile", |text| shown::name(text).is_harmless()),
     ("AWS_ROLE_ARN", "an ARN", |text| text.starts_with("arn:") && is_plain(text)),
     ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "a path", |text| text.starts_with('/') && is_plain(text)),
