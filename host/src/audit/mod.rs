@@ -164,7 +164,7 @@ impl Audit {
     }
 
     fn failed(&self, obstacle: &Obstacle) -> Error {
-        obstacle.at(self.file.as_deref().unwrap_or(Path::new("the audit log")))
+        obstacle.at(self.file.as_deref().unwrap_or(Path::new(obstacle::NO_FILE)))
     }
 }
 

@@ -9,6 +9,9 @@ use crate::error::printable;
 use crate::permissions::{Exposed, user};
 use crate::shown;
 
+/// What a log is called that has no file.
+pub(super) const NO_FILE: &str = "the audit log";
+
 /// Why nothing is written, as a sentence about "it".
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Obstacle {
@@ -75,7 +78,15 @@ impl Obstacle {
 
     /// The error about this file or sink.
     pub fn at(&self, place: &Path) -> Error {
-        Error::Audit { place: shown::path(place).to_string(), reason: printable(&self.to_string(), 1024), hint: self.hint(place) }
+        Error::Audit { place: self.name_of(place), reason: printable(&self.to_string(), 1024), hint: self.hint(place) }
+    }
+
+    /// A file is called by its path, and a sink as its maker calls it.
+    fn name_of(&self, place: &Path) -> String {
+        if matches!(self, Self::Sink(_)) || place == Path::new(NO_FILE) {
+            return printable(&place.to_string_lossy(), 128);
+        }
+        shown::path(place).to_string()
     }
 
     fn hint(&self, place: &Path) -> String {

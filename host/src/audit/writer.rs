@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::chain::{Appended, Chain};
 use super::checkpoint::{self, Checkpoint};
-use super::obstacle::Obstacle;
+use super::obstacle::{NO_FILE, Obstacle};
 use super::record::{self, Entry, Event, Position};
 use super::{Checkpoints, Settings, Sink, blank};
 use crate::{Error, count};
@@ -77,7 +77,7 @@ struct Log {
 
 impl Writer {
     pub fn new(Settings { file, rotate_at, checkpoints, sinks }: Settings) -> Self {
-        let place = file.clone().unwrap_or_else(|| "the audit log".into());
+        let place = file.clone().unwrap_or_else(|| NO_FILE.into());
         let chain = file.map(|file| Chain::new(file, rotate_at));
         let log = Log { place: place.clone(), chain, last: Position::GENESIS, signed: None, checkpoints, sinks };
         let shared = Shared { place, queue: Mutex::default(), wake: Condvar::new(), log: Mutex::new(log) };

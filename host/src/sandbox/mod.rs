@@ -101,8 +101,9 @@ impl Sandbox {
     ) -> Result<Self, Error> {
         let set_up = |error| set_up(&error);
         let mut config = config(instances, &limits);
-        // One that holds an interpreter has megabytes of data.
-        config.memory_init_cow(true);
+        // One that holds an interpreter has megabytes of data, which is copied for each instance otherwise. It takes a file in memory, which the
+        // process of one exchange may not make.
+        config.memory_init_cow(matches!(instances, Instances::Pooled(_)));
         let engine = Engine::new(&config).map_err(set_up)?;
         let compiled = match cache {
             Some(cache) => cache.component(&engine, component, digest),
