@@ -92,6 +92,7 @@ fn maps_root(map: &str) -> bool {
 }
 
 /// A file or folder is this user's alone.
+#[cfg(feature = "compile")]
 pub(crate) fn check_private(metadata: &Metadata) -> Result<(), String> {
     check_owner(metadata)?;
     match metadata.mode() & 0o777 {

@@ -62,6 +62,7 @@ impl Untrusted {
     }
 
     /// The error about a file that `what` calls by its role: `the credentials in`.
+    #[cfg_attr(not(feature = "http"), allow(dead_code))]
     pub fn error(&self, what: &str, path: &Path) -> Error {
         Error::Configuration { place: format!("{what} {}", shown::path(path)), reason: self.line(path) }
     }
