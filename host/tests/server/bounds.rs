@@ -10,7 +10,6 @@ use ocicrypt_kms_fakes::gcp::Fault;
 use ocicrypt_kms_testing::certificates::{Authority, Issued};
 use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
 use ocicrypt_kms_testing::program::Program;
-use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -19,7 +18,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::client::{Protocol, call, connect, runtime, ttrpc_call};
+use super::client::{Protocol, call, connect, runtime, ttrpc_call, ttrpc_request};
 use super::limits::{asked, gcp_user};
 use super::observing::{get, metrics_of};
 use super::serving::{Serving, socket, user_with};
@@ -142,22 +141,6 @@ async fn closed(stream: &mut (impl AsyncRead + Unpin)) -> Duration {
     // The end of the stream, or a reset.
     let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.expect("the server closes it");
     begun.elapsed()
-}
-
-fn ttrpc_request(number: u32, uris: &[&str]) -> Vec<u8> {
-    /// A request, as ttrpc's protocol has it.
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct Request {
-        #[prost(string, tag = "1")]
-        service: String,
-        #[prost(string, tag = "2")]
-        method: String,
-        #[prost(bytes = "vec", tag = "3")]
-        payload: Vec<u8>,
-    }
-    let payload = Protocol { message: wrapping(uris) }.encode_to_vec();
-    let body = Request { service: "keyprovider.KeyProviderService".into(), method: "WrapKey".into(), payload }.encode_to_vec();
-    [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &(2 * number + 1).to_be_bytes(), &[1, 0], &body].concat()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ocicrypt_kms_testing::messages::{annotation_of, opts_data_of};
+use ocicrypt_kms_testing::messages::{annotation_of, opts_data_of, wrapping};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
@@ -64,4 +64,22 @@ pub async fn ttrpc_call(client: &ttrpc::r#async::Client, method: &str, message: 
     };
     let response = client.request(request).await?;
     Ok(Protocol::decode(response.payload.as_slice()).unwrap().message)
+}
+
+/// A request to wrap, as it is on the wire; its stream has the odd number that this number stands for.
+pub fn ttrpc_request(number: u32, uris: &[&str]) -> Vec<u8> {
+    use prost::Message as _;
+    /// A request, as ttrpc's protocol has it.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Request {
+        #[prost(string, tag = "1")]
+        service: String,
+        #[prost(string, tag = "2")]
+        method: String,
+        #[prost(bytes = "vec", tag = "3")]
+        payload: Vec<u8>,
+    }
+    let payload = Protocol { message: wrapping(uris) }.encode_to_vec();
+    let body = Request { service: "keyprovider.KeyProviderService".into(), method: "WrapKey".into(), payload }.encode_to_vec();
+    [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &(2 * number + 1).to_be_bytes(), &[1, 0], &body].concat()
 }

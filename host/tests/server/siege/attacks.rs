@@ -10,7 +10,6 @@ use std::time::Duration;
 use ocicrypt_kms_testing::certificates::{Authority, Issued};
 use ocicrypt_kms_testing::messages::{OPTS_DATA, keywrap, wrapping};
 use ocicrypt_kms_testing::scripted::{Reply, Request};
-use prost::Message as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
@@ -18,7 +17,7 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
-use super::super::client::{Protocol, call, connect};
+use super::super::client::{Protocol, call, connect, ttrpc_request};
 use super::honest::over_tls;
 use super::{GCP, OTHER, Siege};
 
@@ -216,27 +215,10 @@ async fn say_half_by_ttrpc(path: PathBuf) -> io::Result<()> {
 
 /// Requests as fast as the server takes them, and not an answer read.
 async fn pipeline(path: PathBuf) -> io::Result<()> {
-    /// A request, as ttrpc's protocol has it.
-    #[derive(Clone, PartialEq, prost::Message)]
-    struct TtrpcRequest {
-        #[prost(string, tag = "1")]
-        service: String,
-        #[prost(string, tag = "2")]
-        method: String,
-        #[prost(bytes = "vec", tag = "3")]
-        payload: Vec<u8>,
-    }
-
     let mut stream = UnixStream::connect(path).await?;
-    let payload = Protocol { message: wrapping(OTHER) }.encode_to_vec();
-    let request = TtrpcRequest { service: "keyprovider.KeyProviderService".into(), method: "WrapKey".into(), payload }.encode_to_vec();
     for number in 0..5_000_u32 {
-        let mut frame = u32::try_from(request.len()).expect("a short request").to_be_bytes().to_vec();
-        frame.extend((2 * number + 1).to_be_bytes());
-        frame.extend([1, 0]);
-        frame.extend(&request);
         // A server that takes no more is as it should be.
-        if tokio::time::timeout(Duration::from_secs(2), stream.write_all(&frame)).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(2), stream.write_all(&ttrpc_request(number, OTHER))).await.is_err() {
             break;
         }
     }
