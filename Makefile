@@ -71,7 +71,7 @@ shipped:
 	cargo test $(E2E) --test release
 	cargo build --profile dist $(PROGRAM)
 	OCICRYPT_KMS_TEST_PROGRAM=$(abspath $(TARGET))/dist/ocicrypt-kms cargo test $(E2E) --test conformance -- ::program::
-	OCICRYPT_KMS_TEST_PROGRAM=$(abspath $(TARGET))/dist/ocicrypt-kms cargo test $(E2E) --test runner -- server::faults::
+	OCICRYPT_KMS_TEST_PROGRAM=$(abspath $(TARGET))/dist/ocicrypt-kms cargo test $(E2E) --test runner -- server::faults:: server::bounds::
 
 bench:
 	$(MAKE) build PROFILE=dist
