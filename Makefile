@@ -8,6 +8,8 @@ FUZZ_SECONDS ?= 20
 # Tests, and all that goes with them: one build of every dependency.
 E2E := --profile e2e --locked --workspace --all-features
 PROGRAM := -p ocicrypt-kms --locked
+# Tests of features that aren't shipped: `compile` and `http-kms`.
+SHIPPED_WITHOUT := doctor_checks_each_endpoint doctor_says_which_component
 
 .PHONY: build demo test lint docs check features deny one-build api deploy fuzz shipped bench bench-local component dist
 
@@ -71,7 +73,8 @@ shipped:
 	cargo test $(E2E) --test release
 	cargo build --profile dist $(PROGRAM)
 	OCICRYPT_KMS_TEST_PROGRAM=$(abspath $(TARGET))/dist/ocicrypt-kms cargo test $(E2E) --test conformance -- ::program::
-	OCICRYPT_KMS_TEST_PROGRAM=$(abspath $(TARGET))/dist/ocicrypt-kms cargo test $(E2E) --test runner -- server::faults:: server::bounds::
+	OCICRYPT_KMS_TEST_PROGRAM=$(abspath $(TARGET))/dist/ocicrypt-kms cargo test $(E2E) --test runner -- server::faults:: server::bounds:: \
+		exec:: executable_memory:: panics:: $(SHIPPED_WITHOUT:%=--skip %)
 
 bench:
 	$(MAKE) build PROFILE=dist

@@ -121,24 +121,22 @@ impl Connection {
         self.closed = Some(sender);
         receiver
     }
-
-    fn poll_transport(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.greeting.is_given() {
-            self.greeting.give(buffer);
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.transport).poll_read(context, buffer)
-    }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Some(mut frames) = self.frames.take() else {
-            return self.poll_transport(context, buffer);
+        let Self { transport, greeting, frames, .. } = &mut *self;
+        let read = |context: &mut Context<'_>, buffer: &mut ReadBuf<'_>| {
+            if greeting.is_given() {
+                return Pin::new(transport).poll_read(context, buffer);
+            }
+            greeting.give(buffer);
+            Poll::Ready(Ok(()))
         };
-        let polled = frames.poll_read(context, buffer, |context, buffer| self.poll_transport(context, buffer));
-        self.frames = Some(frames);
-        polled
+        match frames {
+            Some(frames) => frames.poll_read(context, buffer, read),
+            None => read(context, buffer),
+        }
     }
 }
 

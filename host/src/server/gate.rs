@@ -1,16 +1,15 @@
 //! What stands between a listener and a protocol: greetings, places for connections, and patience with a system that is out of descriptors.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 
 use super::connection::{Connection, Greeting, Times, Transport};
 use super::connections::{Connections, Full};
 use super::listener::Acceptor;
+use super::newcomers::Newcomers;
 use super::protocol::Protocol;
 use super::seldom::Seldom;
 use super::tls::{Client, Shown, Tls};
@@ -18,7 +17,7 @@ use crate::caller::Caller;
 use crate::count;
 
 /// How long accepting pauses when the system can't give another connection.
-const EXHAUSTED: Duration = Duration::from_millis(100);
+pub(super) const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How many clients of one listener may have connected without having said who they are or what they speak. They have no place yet, so that they
 /// take none of those that have, on this listener or another one.
 const MAX_GREETINGS: usize = 256;
@@ -49,17 +48,14 @@ pub(super) struct Refusals {
 impl Gate {
     /// Accepts until the task is aborted. Greeting a client takes a task of its own, so that a slow one holds up nobody.
     pub async fn accept(self) {
-        let mut greetings = VecDeque::<AbortHandle>::new();
+        let mut greetings = Newcomers::new(MAX_GREETINGS);
         loop {
             match self.acceptor.accept().await {
                 Ok((transport, caller)) => {
-                    greetings.retain(|greeting| !greeting.is_finished());
-                    if greetings.len() >= MAX_GREETINGS {
-                        // The one that has said nothing for longest: who means it is through in milliseconds.
-                        greetings.pop_front().iter().for_each(AbortHandle::abort);
+                    // The one that has said nothing for longest makes way: who means it is through in milliseconds.
+                    if greetings.begin(self.door.clone().greet(transport, caller)) {
                         self.door.refusals.unheard(&self.acceptor.name);
                     }
-                    greetings.push_back(tokio::spawn(self.door.clone().greet(transport, caller)).abort_handle());
                 }
                 Err(error) => {
                     tracing::warn!(listener = self.acceptor.name, error = error.to_string(), "a connection can't be accepted");
@@ -86,10 +82,10 @@ impl Door {
 
     /// TLS, where the listener has it. It says who the caller is.
     async fn secure(&self, transport: Transport, caller: Caller) -> Option<(Transport, Caller, Option<Shown>)> {
-        let (Some(tls), Transport::Tcp(_)) = (&self.tls, &transport) else {
-            return Some((transport, caller, None));
+        let (tls, stream) = match (&self.tls, transport) {
+            (Some(tls), Transport::Tcp(stream)) => (tls, stream),
+            (_, transport) => return Some((transport, caller, None)),
         };
-        let Transport::Tcp(stream) = transport else { return None };
         let from = stream.peer_addr().map_or_else(|error| error.to_string(), |address| address.to_string());
         let accepted = tokio::time::timeout(self.times.greeting, tls.accept(stream)).await;
         match accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {

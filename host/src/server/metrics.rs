@@ -2,7 +2,6 @@
 
 mod registry;
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +14,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, watch};
-use tokio::task::AbortHandle;
 
 use self::registry::Registry;
+use super::gate::EXHAUSTED;
+use super::newcomers::Newcomers;
 use crate::audit::Audit;
 use crate::{Error, count};
 
@@ -27,8 +27,6 @@ const MAX_CONNECTIONS: usize = 32;
 const MAX_REQUEST: usize = 16 << 10;
 /// How long a look at the audit log counts: it takes the lock that every record needs, and anybody may ask.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long accepting pauses when the system can't give another connection.
-const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// The media type of Prometheus's text format.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -67,15 +65,11 @@ struct Pages {
 /// record can be written: it gives out no key then.
 pub(super) async fn serve(metrics: Metrics, listener: TcpListener, stop: watch::Receiver<bool>, audit: Option<Arc<Audit>>, time: Duration) {
     let pages = Arc::new(Pages { metrics, stop, audit, time, looked: Mutex::default() });
-    let mut readers = VecDeque::<AbortHandle>::new();
+    let mut readers = Newcomers::new(MAX_CONNECTIONS);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                readers.retain(|reader| !reader.is_finished());
-                if readers.len() >= MAX_CONNECTIONS {
-                    readers.pop_front().iter().for_each(AbortHandle::abort);
-                }
-                readers.push_back(tokio::spawn(pages.clone().show(stream)).abort_handle());
+                readers.begin(pages.clone().show(stream));
             }
             Err(error) => {
                 tracing::warn!(error = error.to_string(), "a reader of metrics can't be accepted");

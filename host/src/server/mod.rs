@@ -16,6 +16,7 @@ mod http2;
 mod identity;
 mod listener;
 mod metrics;
+mod newcomers;
 mod party;
 mod protocol;
 mod quota;

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ocicrypt_kms_testing::certificates::Issued;
 use ocicrypt_kms_testing::messages::{annotation_of, opts_data_of, wrapping};
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 /// The message of the service, in both directions.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -22,6 +23,14 @@ pub fn runtime() -> tokio::runtime::Runtime {
 /// A connection to a Unix socket.
 pub async fn connect(socket: &Path) -> Result<Channel, tonic::transport::Error> {
     Endpoint::from_shared(format!("unix://{}", socket.display()))?.connect().await
+}
+
+/// A connection by TLS to a server whose certificate this authority signed, with this certificate of the client's own.
+pub async fn over_tls(address: &str, trusted: &str, client: Option<&Issued>) -> Result<Channel, tonic::transport::Error> {
+    let port = address.rsplit_once(':').unwrap().1;
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted)).domain_name("localhost");
+    let tls = client.into_iter().fold(tls, |tls, client| tls.identity(Identity::from_pem(&client.certificate, &client.key)));
+    Endpoint::from_shared(format!("https://localhost:{port}")).unwrap().tls_config(tls)?.connect().await
 }
 
 /// One call of `WrapKey` or `UnWrapKey`.

@@ -15,5 +15,6 @@ mod refusals;
 mod revocation;
 pub mod serving;
 mod siege;
+mod stage;
 mod systemd;
 mod tls;

@@ -3,20 +3,16 @@
 mod attacks;
 mod honest;
 
-pub use self::honest::over_tls;
-
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ocicrypt_kms_fakes::gcp::FakeGcp;
-use ocicrypt_kms_testing::certificates::Authority;
 use ocicrypt_kms_testing::program::{Program, answer};
 use ocicrypt_kms_testing::scripted::Scripted;
 
 use self::honest::Figures;
 use super::client::runtime;
-use super::observing::metrics_of;
-use super::serving::{Serving, socket, user_with};
+use super::serving::user_with;
+use super::stage::Stage;
 
 /// The key that honest clients use; nobody else names it.
 const TEAM: &[&str] = &["local://team"];
@@ -37,17 +33,12 @@ const SHORT_GROWTH: u64 = 128 << 10;
 /// How many descriptors the first call to a KMS opens for good: connections that are kept, and the runtime that renews its tokens.
 const KEPT: usize = 8;
 
-/// A server with a listener of each kind, and who is around it.
+/// A server, and who is around it.
 struct Siege {
     user: Program,
-    server: Serving,
-    authority: Authority,
+    stage: Stage,
     _kms: Scripted,
     _tokens: FakeGcp,
-    grpc: PathBuf,
-    ttrpc: PathBuf,
-    tcp: String,
-    metrics: String,
 }
 
 impl Siege {
@@ -59,33 +50,19 @@ impl Siege {
         assert!(user.run(&["keygen", "other"], b"").status.success());
         user.set("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", kms.address());
         user.set("GOOGLE_APPLICATION_CREDENTIALS", tokens.authorized_user_file(user.home()));
-        let authority = Authority::new("ca");
-        authority.server("localhost").write(user.home(), "server");
-        user.write("ca.pem", authority.certificate());
-        let (grpc, unix) = socket(&user);
-        let ttrpc = user.home().join("ttrpc.sock");
-        let in_home = |name: &str| user.home().join(name).to_str().unwrap().to_owned();
-        let listen = ["--listen", &unix, "--listen", &format!("ttrpc+unix://{}", ttrpc.display()), "--listen", "tcp://localhost:0"];
-        let files = ["--tls-cert", &in_home("server.crt"), "--tls-key", &in_home("server.key"), "--client-ca", &in_home("ca.pem")];
-        let server = Serving::start(&user, &[&listen[..], &files, &["--metrics", "127.0.0.1:0"]].concat());
-        let tcp = server.addresses.iter().find_map(|address| address.strip_prefix("tcp://")).unwrap().to_owned();
-        let metrics = metrics_of(&server);
-        Self { user, server, authority, _kms: kms, _tokens: tokens, grpc, ttrpc, tcp, metrics }
-    }
-
-    fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.server.pid())).unwrap().count()
+        let stage = Stage::new(&user);
+        Self { user, stage, _kms: kms, _tokens: tokens }
     }
 
     /// Waits until the server has as many descriptors as before: what attackers held is closed.
     fn settled(&self, before: usize) -> usize {
-        let mut now = self.descriptors();
+        let mut now = self.stage.descriptors();
         for _ in 0..300 {
             if now <= before {
                 break;
             }
             std::thread::sleep(Duration::from_millis(100));
-            now = self.descriptors();
+            now = self.stage.descriptors();
         }
         now
     }
@@ -106,12 +83,12 @@ fn honest_clients_are_served_and_nothing_grows_while_a_server_is_attacked() {
     let (honest, hostile) = (runtime(), runtime());
 
     let calm = honest.block_on(honest::serve(&siege, time.min(Duration::from_secs(60)) / 3));
-    let descriptors = siege.descriptors() + KEPT;
+    let descriptors = siege.stage.descriptors() + KEPT;
     let attackers = hostile.block_on(async { attacks::begin(&siege) });
     let mut attacked = honest.block_on(honest::serve(&siege, time / 3));
-    let memory_before = siege.server.memory("VmRSS");
+    let memory_before = siege.stage.server.memory("VmRSS");
     attacked.extend(honest.block_on(honest::serve(&siege, time * 2 / 3)));
-    let memory_after = siege.server.memory("VmRSS");
+    let memory_after = siege.stage.server.memory("VmRSS");
     let attempts = hostile.block_on(attackers.end());
     let left = siege.settled(descriptors);
 
@@ -130,9 +107,9 @@ fn honest_clients_are_served_and_nothing_grows_while_a_server_is_attacked() {
         assert!(attacked.p99 < calm.p99 * 2, "{calm}, but under attack {attacked}");
     }
 
-    siege.server.signal("TERM");
-    assert!(siege.server.ended().success());
-    let defects = siege.server.logged().into_iter().filter(|line| line.to_string().contains("a defect")).collect::<Vec<_>>();
+    siege.stage.server.signal("TERM");
+    assert!(siege.stage.server.ended().success());
+    let defects = siege.stage.server.logged().into_iter().filter(|line| line.to_string().contains("a defect")).collect::<Vec<_>>();
     assert!(defects.is_empty(), "{defects:?}");
     answer(siege.user.run(&["audit", "verify"], b""));
     assert_eq!(siege.recorded(), exchanges, "each answer is on record, and no other");

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use ocicrypt_kms_testing::certificates::{Authority, Issued, Name};
 use ocicrypt_kms_testing::messages::wrapping;
 use ocicrypt_kms_testing::program::Program;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Channel;
 
-use super::client::{call, runtime};
+use super::client::{call, over_tls, runtime};
 use super::observing::{get, metrics_of};
 use super::serving::{Serving, user, user_with};
 
@@ -34,13 +34,7 @@ fn serve_with(user: &Program, authority: &Authority, format: &str) -> Serving {
 
 /// A connection of a client that trusts this authority, with this certificate.
 pub async fn connect(server: &Serving, trusted: &Authority, client: Option<&Issued>) -> Result<Channel, tonic::transport::Error> {
-    let port = server.addresses[0].rsplit_once(':').unwrap().1;
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted.certificate())).domain_name("localhost");
-    let tls = match client {
-        Some(client) => tls.identity(Identity::from_pem(&client.certificate, &client.key)),
-        None => tls,
-    };
-    Endpoint::from_shared(format!("https://localhost:{port}")).unwrap().tls_config(tls)?.connect().await
+    over_tls(&server.addresses[0], &trusted.certificate(), client).await
 }
 
 pub async fn wrap(server: &Serving, trusted: &Authority, client: Option<&Issued>) -> Result<Vec<u8>, String> {

@@ -17,8 +17,7 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
-use super::super::client::{Protocol, call, connect, ttrpc_request};
-use super::honest::over_tls;
+use super::super::client::{Protocol, call, connect, over_tls, ttrpc_request};
 use super::{GCP, OTHER, Siege};
 
 /// How long an attacker holds on to what it has.
@@ -86,10 +85,10 @@ impl Attackers {
 pub fn begin(siege: &Siege) -> Attackers {
     let mut attackers = Attackers { tasks: JoinSet::new(), attempts: BTreeMap::new() };
     let places = [
-        Place::Unix(siege.grpc.clone()),
-        Place::Unix(siege.ttrpc.clone()),
-        Place::Tcp(siege.tcp.clone()),
-        Place::Tcp(siege.metrics.clone()),
+        Place::Unix(siege.stage.unix.clone()),
+        Place::Unix(siege.stage.ttrpc.clone()),
+        Place::Tcp(siege.stage.tcp.clone()),
+        Place::Tcp(siege.stage.metrics.clone()),
     ];
     for place in places {
         let (silent, slow, churning) = (place.clone(), place.clone(), place);
@@ -97,24 +96,24 @@ pub fn begin(siege: &Siege) -> Attackers {
         attackers.add("slow", 5, BRIEFLY, move || say_it_slowly(slow.clone()));
         attackers.add("churning", 1, BRIEFLY, move || come_and_go(churning.clone()));
     }
-    let grpc = siege.grpc.clone();
+    let grpc = siege.stage.unix.clone();
     attackers.add("half a message, gRPC", 5, BRIEFLY, move || say_half(grpc.clone()));
-    let grpc = siege.grpc.clone();
+    let grpc = siege.stage.unix.clone();
     attackers.add("never reading, gRPC", 1, BRIEFLY, move || read_nothing(grpc.clone()));
-    let grpc = siege.grpc.clone();
+    let grpc = siege.stage.unix.clone();
     attackers.add("huge names", 1, BRIEFLY * 4, move || name_hugely(grpc.clone()));
-    let grpc = siege.grpc.clone();
+    let grpc = siege.stage.unix.clone();
     attackers.add("absurd KMS", 2, BRIEFLY, move || ask_the_absurd(grpc.clone()));
-    let ttrpc = siege.ttrpc.clone();
+    let ttrpc = siege.stage.ttrpc.clone();
     attackers.add("half a message, ttrpc", 5, BRIEFLY, move || say_half_by_ttrpc(ttrpc.clone()));
-    let ttrpc = siege.ttrpc.clone();
+    let ttrpc = siege.stage.ttrpc.clone();
     attackers.add("never reading, ttrpc", 1, BRIEFLY, move || pipeline(ttrpc.clone()));
-    let (address, authority) = (siege.tcp.clone(), siege.authority.certificate());
+    let (address, authority) = (siege.stage.tcp.clone(), siege.stage.authority.certificate());
     let stranger = Arc::new((address, authority, Authority::new("other").client("stranger", &[])));
     attackers.add("another authority", 1, BRIEFLY, move || show_anothers(stranger.clone()));
-    let scrape = siege.metrics.clone();
+    let scrape = siege.stage.metrics.clone();
     attackers.add("health checks", 2, BRIEFLY / 5, move || ask_for_health(scrape.clone()));
-    let renewed = Arc::new((siege.authority.server("localhost"), siege.user.home().to_owned()));
+    let renewed = Arc::new((siege.stage.authority.server("localhost"), siege.user.home().to_owned()));
     attackers.add("certificates replaced", 1, Duration::from_secs(1), move || renew(renewed.clone()));
     attackers
 }
@@ -229,7 +228,7 @@ async fn pipeline(path: PathBuf) -> io::Result<()> {
 /// A certificate of an authority that the server doesn't trust.
 async fn show_anothers(stranger: Arc<(String, String, Issued)>) -> io::Result<()> {
     let (address, trusted, certificate) = &*stranger;
-    over_tls(address, trusted, certificate).await.map(drop).map_err(io::Error::other)
+    over_tls(address, trusted, Some(certificate)).await.map(drop).map_err(io::Error::other)
 }
 
 /// A hundred bytes for a look at the audit log.

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use ocicrypt_kms_testing::certificates::Issued;
 use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Channel;
 
-use super::super::client::{call, connect, ttrpc_call};
+use super::super::client::{call, connect, over_tls, ttrpc_call};
 use super::{Siege, TEAM};
 
 /// The wait between two exchanges of a client.
@@ -55,9 +55,13 @@ enum Way {
 impl Way {
     async fn connect(&self, siege: &Siege) -> Client {
         match self {
-            Self::Unix => Client::Grpc(connect(&siege.grpc).await.unwrap()),
-            Self::Ttrpc => Client::Ttrpc(ttrpc::r#async::Client::connect(&format!("unix://{}", siege.ttrpc.display())).await.unwrap()),
-            Self::Tls(client) => Client::Grpc(over_tls(&siege.tcp, &siege.authority.certificate(), client).await.unwrap()),
+            Self::Unix => Client::Grpc(connect(&siege.stage.unix).await.unwrap()),
+            Self::Ttrpc => {
+                Client::Ttrpc(ttrpc::r#async::Client::connect(&format!("unix://{}", siege.stage.ttrpc.display())).await.unwrap())
+            }
+            Self::Tls(client) => {
+                Client::Grpc(over_tls(&siege.stage.tcp, &siege.stage.authority.certificate(), Some(client)).await.unwrap())
+            }
         }
     }
 }
@@ -74,18 +78,10 @@ impl Client {
     }
 }
 
-/// A connection by mutual TLS to a server whose certificate this authority signed.
-pub async fn over_tls(address: &str, trusted: &str, client: &Issued) -> Result<Channel, tonic::transport::Error> {
-    let port = address.rsplit_once(':').unwrap().1;
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted)).domain_name("localhost");
-    let tls = tls.identity(Identity::from_pem(&client.certificate, &client.key));
-    Endpoint::from_shared(format!("https://localhost:{port}")).unwrap().tls_config(tls)?.connect().await
-}
-
 /// Uses the server for so long, and returns how long each exchange took. Each has to succeed, with the right answer.
 pub async fn serve(siege: &Siege, time: Duration) -> Vec<Duration> {
     let end = Instant::now() + time;
-    let (unix, ttrpc, tls) = (Way::Unix, Way::Ttrpc, Way::Tls(siege.authority.client("honest", &[])));
+    let (unix, ttrpc, tls) = (Way::Unix, Way::Ttrpc, Way::Tls(siege.stage.authority.client("honest", &[])));
     let (unix, ttrpc, tls) = tokio::join!(until(end, siege, &unix), until(end, siege, &ttrpc), until(end, siege, &tls));
     [unix, ttrpc, tls].concat()
 }
