@@ -36,7 +36,7 @@ pub(crate) const CRL_END: &str = "ocicrypt_kms_crl_next_update_timestamp_seconds
 /// Connections that were refused, by `reason` (`greeting`, `share`, `all`).
 #[cfg(feature = "server")]
 pub(crate) const CONNECTIONS_REFUSED: &str = "ocicrypt_kms_connections_refused_total";
-/// Exchanges that were refused before they began, by `reason` (`quota`, `share`, `waiting`, `late`).
+/// Exchanges that were refused before they began, by `reason` (`quota`, `memory`, `share`, `waiting`, `late`).
 #[cfg(feature = "server")]
 pub(crate) const EXCHANGES_REFUSED: &str = "ocicrypt_kms_exchanges_refused_total";
 /// 1, with the program's `version`.
@@ -167,7 +167,7 @@ pub(crate) fn begin() {
     for reason in ["greeting", "share", "all"] {
         metrics::counter!(CONNECTIONS_REFUSED, "reason" => reason).increment(0);
     }
-    for reason in ["quota", "share", "waiting", "late"] {
+    for reason in ["quota", "memory", "share", "waiting", "late"] {
         metrics::counter!(EXCHANGES_REFUSED, "reason" => reason).increment(0);
     }
     for (what, outcome) in [("policy", "ok"), ("policy", "failed"), ("certificates", "ok"), ("certificates", "failed")] {

@@ -44,6 +44,8 @@ pub struct Server {
     pub max_connections_per_caller: Option<u32>,
     /// How many exchanges one caller may have in an hour, if that is bounded.
     pub exchanges_per_hour: Option<u32>,
+    /// How many MiB of messages and answers are held at a time, three quarters of them of one caller.
+    pub message_memory_mib: u32,
     /// How long a client may take for TLS, and again until it has said what protocol it speaks.
     pub greeting_seconds: u32,
     /// How much longer than an exchange a message may take that arrives slowly, and an answer that is read slowly.
@@ -100,6 +102,7 @@ impl Default for Server {
             max_exchanges_per_caller: None,
             max_connections_per_caller: None,
             exchanges_per_hour: None,
+            message_memory_mib: 64,
             greeting_seconds: 10,
             message_seconds: 10,
             connection_seconds: 3600,
@@ -148,6 +151,8 @@ impl Server {
             ("max-exchanges-per-caller", self.max_exchanges_per_caller(), 1..=1024),
             ("max-connections-per-caller", self.max_connections_per_caller(), 1..=65_536),
             ("exchanges-per-hour", self.exchanges_per_hour.unwrap_or(1), 1..=1_000_000_000),
+            // A message may have 4 MiB, and one caller has three quarters of these.
+            ("message-memory-mib", self.message_memory_mib, 8..=65_536),
             ("greeting-seconds", self.greeting_seconds, 1..=60),
             ("message-seconds", self.message_seconds, 1..=600),
             ("connection-seconds", self.connection_seconds, 1..=86_400),

@@ -13,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::connections::Open;
 use super::frames::Frames;
+use super::memory::Share;
 use super::protocol::Protocol;
 use crate::caller::Caller;
 
@@ -40,6 +41,7 @@ pub(super) struct Connection {
     /// What was read of the client's greeting, and is not yet given to the protocol.
     greeting: Greeting,
     open: Open,
+    share: Share,
     /// For ttrpc, whose library bounds nothing; HTTP/2 has its own bounds.
     frames: Option<Frames>,
     stall: Stall,
@@ -100,14 +102,19 @@ impl Stall {
 }
 
 impl Connection {
-    /// `open` ends when the connection does.
-    pub fn new(transport: Transport, greeting: Greeting, protocol: Protocol, open: Open, times: Times) -> Self {
-        let frames = matches!(protocol, Protocol::Ttrpc).then(|| Frames::new(times));
-        Self { transport, greeting, open, frames, stall: Stall { time: times.message, ends: None }, closed: None }
+    /// `open` ends when the connection does; its messages are held in `share`.
+    pub fn new(transport: Transport, greeting: Greeting, protocol: Protocol, open: Open, share: Share, times: Times) -> Self {
+        let frames = matches!(protocol, Protocol::Ttrpc).then(|| Frames::new(share.clone(), times));
+        Self { transport, greeting, open, share, frames, stall: Stall { time: times.message, ends: None }, closed: None }
     }
 
     pub fn caller(&self) -> &Caller {
         self.open.caller()
+    }
+
+    /// Where its messages are held.
+    pub fn share(&self) -> &Share {
+        &self.share
     }
 
     /// Turns true when somebody else than its client wants it closed.

@@ -11,16 +11,19 @@ use std::time::Duration;
 
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
-use ttrpc::proto::{MESSAGE_HEADER_LENGTH, MESSAGE_TYPE_REQUEST, MESSAGE_TYPE_RESPONSE, MessageHeader};
+use ttrpc::proto::{MESSAGE_HEADER_LENGTH, MESSAGE_LENGTH_MAX, MESSAGE_TYPE_REQUEST, MESSAGE_TYPE_RESPONSE, MessageHeader};
 
 use super::connection::Times;
 use super::http2::MAX_STREAMS;
+use super::memory::{Held, Share};
 
 /// The frames of one connection.
 pub(super) struct Frames {
     incoming: Position,
     outgoing: Position,
-    unanswered: u32,
+    /// The requests without an answer, by their streams, and what they hold.
+    unanswered: Vec<(u32, Held)>,
+    share: Share,
     /// Who reads, while there are as many requests as there may be.
     paused: Option<Waker>,
     message_time: Duration,
@@ -41,11 +44,12 @@ struct Position {
 }
 
 impl Frames {
-    pub fn new(times: Times) -> Self {
+    pub fn new(share: Share, times: Times) -> Self {
         Self {
             incoming: Position::default(),
             outgoing: Position::default(),
-            unanswered: 0,
+            unanswered: Vec::new(),
+            share,
             paused: None,
             message_time: times.message,
             message: None,
@@ -62,11 +66,11 @@ impl Frames {
     ) -> Poll<io::Result<()>> {
         if self.incoming.is_between() {
             let is_old = self.age.as_mut().poll(context).is_ready();
-            if is_old && self.unanswered == 0 {
+            if is_old && self.unanswered.is_empty() {
                 // The end, for the library.
                 return Poll::Ready(Ok(()));
             }
-            if is_old || self.unanswered >= MAX_STREAMS {
+            if is_old || self.unanswered.len() >= MAX_STREAMS as usize {
                 self.paused = Some(context.waker().clone());
                 return Poll::Pending;
             }
@@ -98,7 +102,11 @@ impl Frames {
             if header.type_ != MESSAGE_TYPE_REQUEST {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            self.unanswered += 1;
+            let held = self.share.begin();
+            // A longer one is not collected: the library says so to the client.
+            let length = usize::try_from(header.length).ok().filter(|length| *length <= MESSAGE_LENGTH_MAX);
+            held.take(length.unwrap_or_default()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+            self.unanswered.push((header.stream_id, held));
         }
         if self.incoming.is_between() {
             self.message = None;
@@ -110,8 +118,12 @@ impl Frames {
     pub fn wrote(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (part, rest) = bytes.split_at(bytes.len().min(self.outgoing.wanted()));
-            if self.outgoing.advance(part).is_some_and(|header| header.type_ == MESSAGE_TYPE_RESPONSE) {
-                self.unanswered = self.unanswered.saturating_sub(1);
+            if let Some(header) = self.outgoing.advance(part)
+                && header.type_ == MESSAGE_TYPE_RESPONSE
+            {
+                if let Some(number) = self.unanswered.iter().position(|(stream, _)| *stream == header.stream_id) {
+                    self.unanswered.swap_remove(number);
+                }
                 self.paused.take().into_iter().for_each(Waker::wake);
             }
             bytes = rest;
@@ -160,7 +172,9 @@ impl Position {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::memory::Memory;
     use super::*;
+    use crate::caller::Caller;
 
     const SHORT: Duration = Duration::from_millis(50);
     const LONG: Duration = Duration::from_secs(60);
@@ -170,7 +184,8 @@ mod tests {
     }
 
     fn frames(message: Duration, age: Duration) -> Frames {
-        Frames::new(Times { greeting: LONG, message, age })
+        let share = Memory::new(1 << 30).share(&Caller::Anonymous);
+        Frames::new(share, Times { greeting: LONG, message, age })
     }
 
     /// Reads what there is, as far as it is let, and says how much that was.

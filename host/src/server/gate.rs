@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::connection::{Connection, Greeting, Times, Transport};
 use super::connections::{Connections, Full};
 use super::listener::Acceptor;
+use super::memory::Memory;
 use super::newcomers::Newcomers;
 use super::protocol::Protocol;
 use super::seldom::Seldom;
@@ -33,6 +34,7 @@ pub(super) struct Door {
     pub tls: Option<Arc<Tls>>,
     pub protocol: Protocol,
     pub connections: Arc<Connections>,
+    pub memory: Arc<Memory>,
     pub times: Times,
     pub to: mpsc::Sender<Connection>,
     pub refusals: Arc<Refusals>,
@@ -75,7 +77,10 @@ impl Door {
         };
         match self.connections.enter(caller.clone(), shown) {
             // Nobody takes it any more when the server has stopped.
-            Ok(open) => drop(self.to.send(Connection::new(transport, greeting, self.protocol, open, self.times)).await),
+            Ok(open) => {
+                let share = self.memory.share(&caller);
+                drop(self.to.send(Connection::new(transport, greeting, self.protocol, open, share, self.times)).await);
+            }
             Err(full) => self.refusals.full(&caller, full),
         }
     }

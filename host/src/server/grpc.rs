@@ -1,6 +1,7 @@
 //! The service on gRPC, with health (grpc.health.v1) and reflection beside it.
 
 mod definition;
+mod metered;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,17 +20,19 @@ use tonic_prost::ProstCodec;
 
 use self::definition::METHODS;
 pub(super) use self::definition::{Input, Output, SERVICE};
+use self::metered::{Metered, Portions};
 use super::connection::{Connection, Times};
 use super::exchanges::Exchanges;
 use super::http2::Age;
+use super::memory::{Held, Share};
 use super::{http2, stopped, telemetry};
 use crate::Error;
 use crate::caller::Caller;
 
 /// How long the answers of the last exchanges have to leave when the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// The protobuf around a message.
-const ENVELOPE: usize = 16;
+/// The longest request, with the protobuf around its message.
+const LONGEST: usize = MAX_MESSAGE + 16;
 
 /// Both methods: the message says which operation it asks for.
 struct Method(Arc<Exchanges>);
@@ -37,10 +40,12 @@ struct Method(Arc<Exchanges>);
 impl Method {
     async fn exchange(self, request: Request<Input>) -> Result<Response<Output>, Status> {
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Anonymous);
+        let held = request.extensions().get::<Arc<Held>>().cloned();
         let timeout = request.metadata().get("grpc-timeout").and_then(|value| timeout(value.to_str().ok()?));
         let trace = telemetry::Parent::of(|name| request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned));
         let message = zeroize::Zeroizing::new(request.into_inner().message);
         let mut answer = self.0.exchange(&message, caller, timeout, &trace).await?;
+        held.iter().for_each(|held| held.owe(answer.len()));
         Ok(Response::new(Output { message: std::mem::take(&mut *answer) }))
     }
 }
@@ -61,25 +66,30 @@ async fn answer(exchanges: Arc<Exchanges>, request: http::Request<Body>) -> http
     if !METHODS.map(Some).contains(&method) {
         return Status::unimplemented("").into_http();
     }
-    let limit = MAX_MESSAGE + ENVELOPE;
-    let mut grpc = Grpc::new(ProstCodec::default()).apply_max_message_size_config(Some(limit), Some(2 * limit));
+    let mut grpc = Grpc::new(ProstCodec::default()).apply_max_message_size_config(Some(LONGEST), Some(2 * LONGEST));
     grpc.unary(Method(exchanges), request).await
 }
 
-/// Takes the requests of one connection to their service: those for keys straight, the few others by their path.
+/// The services that all connections have.
 #[derive(Clone)]
-struct Front {
+struct Services {
     exchanges: Arc<Exchanges>,
     others: Routes,
-    caller: Caller,
     time: Duration,
 }
 
-impl Front {
-    /// The same for a connection of this caller.
-    fn of(self, caller: Caller) -> Self {
-        Self { caller, ..self }
+impl Services {
+    /// For the requests of this connection.
+    fn front(&self, connection: &Connection) -> Front {
+        Front { services: self.clone(), caller: connection.caller().clone(), share: connection.share().clone() }
     }
+}
+
+/// Takes the requests of one connection to their service: those for keys straight, the few others by their path.
+struct Front {
+    services: Services,
+    caller: Caller,
+    share: Share,
 }
 
 impl hyper::service::Service<http::Request<Incoming>> for Front {
@@ -88,16 +98,20 @@ impl hyper::service::Service<http::Request<Incoming>> for Front {
     type Future = BoxFuture<Self::Response, Infallible>;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        let mut request = request.map(Body::new);
+        let held = Arc::new(self.share.begin());
+        let mut request = request.map(|body| Body::new(Metered::new(body, held.clone(), LONGEST)));
+        let Services { exchanges, mut others, time } = self.services.clone();
         let service = request.uri().path().strip_prefix('/').and_then(|path| path.split('/').next());
         if service != Some(SERVICE) {
-            return Box::pin(self.others.clone().call(request));
+            let answer = others.call(request);
+            return Box::pin(async { Ok(answer.await?.map(|body| Body::new(Portions::new(body, held)))) });
         }
         request.extensions_mut().insert(self.caller.clone());
-        let answer = tokio::time::timeout(self.time, answer(self.exchanges.clone(), request));
+        request.extensions_mut().insert(held.clone());
+        let answer = tokio::time::timeout(time, answer(exchanges, request));
         Box::pin(async {
             let late = |_| Status::deadline_exceeded("the message did not arrive in time").into_http();
-            Ok(answer.await.map_or_else(late, with_usual_code))
+            Ok(answer.await.map_or_else(late, with_usual_code).map(|body| Body::new(Portions::new(body, held))))
         })
     }
 }
@@ -137,7 +151,7 @@ pub(super) async fn serve(
 ) -> Result<(), Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status(SERVICE, tonic_health::ServingStatus::Serving).await;
-    let front = front(exchanges.clone(), Routes::new(health_service), times.message)?;
+    let services = services(exchanges.clone(), Routes::new(health_service), times.message)?;
     let protocol = http2::Protocol::new(Age { max: times.age, last_requests: times.message });
     let mut open = JoinSet::new();
     loop {
@@ -146,7 +160,7 @@ pub(super) async fn serve(
             Some(_) = open.join_next() => {}
             connection = connections.recv() => match connection {
                 Some(connection) => {
-                    let (front, close) = (front.clone().of(connection.caller().clone()), connection.close());
+                    let (front, close) = (services.front(&connection), connection.close());
                     open.spawn(protocol.serve(connection, front, stop.clone(), close));
                 }
                 None => break,
@@ -164,11 +178,11 @@ pub(super) async fn serve(
 }
 
 /// All services of this server.
-fn front(exchanges: Arc<Exchanges>, others: Routes, time: Duration) -> Result<Front, Error> {
+fn services(exchanges: Arc<Exchanges>, others: Routes, time: Duration) -> Result<Services, Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Internal { reason: format!("gRPC can't be served: {error}") };
     let reflection = || {
-        let services = tonic_reflection::server::Builder::configure();
-        services
+        let builder = tonic_reflection::server::Builder::configure();
+        builder
             .register_file_descriptor_set(definition::description())
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
@@ -176,7 +190,7 @@ fn front(exchanges: Arc<Exchanges>, others: Routes, time: Duration) -> Result<Fr
         .add_service(reflection().build_v1().map_err(|error| failed(&error))?)
         .add_service(reflection().build_v1alpha().map_err(|error| failed(&error))?)
         .prepare();
-    Ok(Front { exchanges, others, caller: Caller::Anonymous, time })
+    Ok(Services { exchanges, others, time })
 }
 
 #[cfg(test)]

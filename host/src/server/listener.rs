@@ -67,7 +67,9 @@ impl Listener {
     pub fn handed_over() -> Result<Vec<Self>, Error> {
         let failed = |error: io::Error| Error::Internal { reason: format!("a socket that systemd handed over can't be used: {error}") };
         let mut sockets = listenfd::ListenFd::from_env();
-        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        // A name that is no text is that of no protocol here.
+        let names = std::env::var_os("LISTEN_FDNAMES").unwrap_or_default();
+        let names = names.to_string_lossy();
         let mut names = names.split(':');
         let mut listeners = Vec::new();
         for index in 0..sockets.len() {

@@ -15,6 +15,7 @@ mod grpc;
 mod http2;
 mod identity;
 mod listener;
+mod memory;
 mod metrics;
 mod newcomers;
 mod party;
@@ -40,6 +41,7 @@ use self::connections::Connections;
 use self::exchanges::Exchanges;
 use self::gate::{Door, Gate, Refusals};
 use self::listener::{Acceptor, Listener};
+use self::memory::Memory;
 pub use self::metrics::Metrics;
 use self::protocol::Protocol;
 use self::refresh::Refreshed;
@@ -164,6 +166,7 @@ impl Server {
         }
         let times = times(&settings, provider.deadline());
         let connections = Arc::new(Connections::new(settings.max_connections, settings.max_connections_per_caller()));
+        let memory = Memory::new(settings.message_memory_mib as usize * (1 << 20));
         let mut refreshed = vec![Refreshed::Policy(provider.policy().clone())];
         refreshed.extend(tls.clone().map(|tls| Refreshed::Certificates(tls, connections.clone())));
         let limits = Limits {
@@ -184,8 +187,8 @@ impl Server {
                 Protocol::Ttrpc => ttrpc.clone(),
             };
             let tls = tls.clone().filter(|_| listener.is_tcp());
-            let (connections, refusals) = (connections.clone(), refusals.clone());
-            let door = Arc::new(Door { tls, protocol, connections, times, to, refusals });
+            let (connections, memory, refusals) = (connections.clone(), memory.clone(), refusals.clone());
+            let door = Arc::new(Door { tls, protocol, connections, memory, times, to, refusals });
             let gate = Gate { acceptor: Acceptor::new(listener).map_err(failed)?, door };
             accepting.push(tasks.spawn(gate.accept()));
         }

@@ -1,5 +1,6 @@
 //! Who shares a limit.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::caller::{Caller, Identity};
@@ -13,6 +14,17 @@ pub(super) enum Party {
     Certificate(Arc<Identity>),
     /// Everybody who reaches an address that is served without TLS.
     Anonymous,
+}
+
+impl fmt::Display for Party {
+    /// As its callers are called.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(uid) => write!(f, "uid:{uid}"),
+            Self::Certificate(identity) => identity.fmt(f),
+            Self::Anonymous => f.write_str("anonymous"),
+        }
+    }
 }
 
 impl From<&Caller> for Party {

@@ -37,6 +37,13 @@ impl Status {
         Self { code: tonic::Code::ResourceExhausted, message: message.into() }
     }
 
+    /// Too many bytes of messages and answers are held, of this caller or of all.
+    pub fn out_of_memory() -> Self {
+        let message = "as many bytes of messages and answers are held as may be, of this caller or of all; try again later, or raise \
+                       `message-memory-mib` in the configuration";
+        Self { code: tonic::Code::ResourceExhausted, message: message.into() }
+    }
+
     /// The caller has used up its exchanges.
     pub fn over_quota() -> Self {
         let message = "this caller has used up its exchanges; try again later, or raise `exchanges-per-hour` in the configuration";

@@ -1,12 +1,15 @@
 //! The bounds that hold for each way in: by gRPC on a Unix socket and by mutual TLS, by ttrpc, and for readers of metrics.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ocicrypt_kms_fakes::Planned as _;
 use ocicrypt_kms_fakes::gcp::Fault;
-use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
+use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, keywrap, opts_data_of, unwrapping, wrapping};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -260,6 +263,92 @@ fn one_caller_can_not_have_all_connections() {
         while served().await.is_none() {
             assert!(begun.elapsed() < SOON, "there is no place again");
         }
+    });
+}
+
+/// A request's body that says how long its message is, and never sends it.
+struct Announced(Option<Bytes>);
+
+impl hyper::body::Body for Announced {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Status>>> {
+        self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(hyper::body::Frame::data(bytes)))))
+    }
+}
+
+/// Announces a message of so many bytes, and never sends it. Where it is refused, because another one was held just then, it is announced again.
+async fn announce(mut channel: Channel, length: u32) {
+    loop {
+        let prefix = [&[0][..], &length.to_be_bytes(), &[0]].concat();
+        let request = tonic::codegen::http::Request::post("http://localhost/keyprovider.KeyProviderService/WrapKey")
+            .header("content-type", "application/grpc")
+            .body(tonic::body::Body::new(Announced(Some(prefix.into()))))
+            .unwrap();
+        std::future::poll_fn(|context| tonic::codegen::Service::poll_ready(&mut channel, context)).await.unwrap();
+        let _ = tonic::codegen::Service::call(&mut channel, request).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until this user's messages are refused, and checks that by either protocol; and that others are served meanwhile.
+async fn has_used_up_its_memory(stage: &Stage) {
+    let begun = Instant::now();
+    let refused = loop {
+        match stage.wrap(Way::Unix, TEAM).await {
+            Ok(_) => assert!(begun.elapsed() < SOON, "it is still served"),
+            Err(status) => break status,
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(refused.code() == Code::ResourceExhausted && refused.message().contains("`message-memory-mib`"), "{refused}");
+    let mut ttrpc = stage.connect(Way::Ttrpc).await.unwrap();
+    ttrpc.write_all(&ttrpc_request(0, TEAM)).await.unwrap();
+    closed(&mut ttrpc).await;
+    stage.wrap(Way::Tls, TEAM).await.unwrap();
+}
+
+async fn has_memory_again(stage: &Stage) {
+    let begun = Instant::now();
+    while stage.wrap(Way::Unix, TEAM).await.is_err() {
+        assert!(begun.elapsed() < SOON, "there is no memory again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn one_caller_can_not_have_all_memory_by_messages_that_it_announces() {
+    let user = user_with("[server]\nmessage-memory-mib = 8\n");
+    let stage = Stage::new(&user);
+    runtime().block_on(async {
+        let channel = stage.grpc(Way::Unix).await;
+        let half: Vec<_> = (0..2).map(|_| tokio::spawn(announce(channel.clone(), 3 << 20))).collect();
+        has_used_up_its_memory(&stage).await;
+        half.iter().for_each(tokio::task::JoinHandle::abort);
+        has_memory_again(&stage).await;
+    });
+    let (_, text) = get(&stage.metrics, "/metrics");
+    assert!(!text.contains("ocicrypt_kms_exchanges_refused_total{reason=\"memory\"} 0"), "{text}");
+}
+
+#[test]
+fn one_caller_can_not_have_all_memory_by_answers_that_it_does_not_take() {
+    let user = user_with("[server]\nmessage-memory-mib = 8\n");
+    let stage = Stage::new(&user);
+    runtime().block_on(async {
+        let opts_data = format!(r#"{{"symkey":"{}"}}"#, "A".repeat(30_000));
+        let message = keywrap(&[("kmscrypt", TEAM)], opts_data.as_bytes());
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("unix://{}", stage.unix.display())).unwrap();
+        let channel = endpoint.initial_stream_window_size(0).connect().await.unwrap();
+        let untaken = (0..90).map(|_| {
+            let (channel, message) = (channel.clone(), message.clone());
+            tokio::spawn(async move { call(&channel, "WrapKey", &message).await })
+        });
+        let untaken: Vec<_> = untaken.collect();
+        has_used_up_its_memory(&stage).await;
+        untaken.iter().for_each(tokio::task::JoinHandle::abort);
+        has_memory_again(&stage).await;
     });
 }
 
