@@ -97,6 +97,8 @@ pub struct Lending {
     /// Whether one of them succeeded.
     used: bool,
     failures: Vec<Failure>,
+    /// Whether the client is told something in the component's words. They may hold opts data, so no log gets them.
+    quotes_component: bool,
     opened: Vec<KeyUri>,
     /// The key that was asked for last, of those that the exchange is about.
     asked: Option<KeyUri>,
@@ -112,6 +114,8 @@ pub struct Lending {
 struct Failure {
     uri: String,
     error: Error,
+    /// Whether the exchange is about the key. Otherwise its URI is in the component's words.
+    named: bool,
 }
 
 /// A key that a guest asks for.
@@ -170,6 +174,7 @@ impl Lending {
             uses: 0,
             used: false,
             failures: Vec::new(),
+            quotes_component: false,
             opened: Vec::new(),
             asked: None,
             decided: Decided::default(),
@@ -226,7 +231,16 @@ impl Lending {
         let seconds = elapsed.as_secs_f64();
         match outcome {
             Ok(_) => tracing::info!(%operation, provider, caller, key, seconds, "done"),
-            Err(error) => tracing::warn!(%operation, provider, caller, key, seconds, error = error.line(), "failed"),
+            Err(error) => tracing::warn!(%operation, provider, caller, key, seconds, error = self.logged(error), "failed"),
+        }
+    }
+
+    /// What the log has of a failure.
+    fn logged(&self, error: &Error) -> String {
+        if self.quotes_component {
+            format!("{}; the client was told why, in the component's words, which are not logged", error.kind().as_str())
+        } else {
+            error.line()
         }
     }
 
@@ -301,7 +315,7 @@ impl Lending {
             true => self.record(step, &asked.canonical, Err(error)),
             false => {
                 tracing::debug!(step, kind = error.kind().as_str(), "refused a key that is not lent, whose name is not logged");
-                self.note_failure(&asked.canonical, &error);
+                self.note_failure(&asked.canonical, &error, false);
                 Err(error)
             }
         }
@@ -434,16 +448,16 @@ impl Lending {
             Ok(_) => tracing::debug!(step, key = uri, "lent"),
             Err(error) => {
                 tracing::debug!(step, key = uri, kind = error.kind().as_str(), error = error.line(), "refused");
-                self.note_failure(uri, error);
+                self.note_failure(uri, error, true);
             }
         }
         outcome
     }
 
-    fn note_failure(&mut self, uri: &str, error: &Error) {
+    fn note_failure(&mut self, uri: &str, error: &Error, named: bool) {
         // Past the budget every step fails alike; a guest that goes on must not fill the host's memory.
         if self.failures.len() < MAX_FAILURES {
-            self.failures.push(Failure { uri: uri.to_owned(), error: error.clone() });
+            self.failures.push(Failure { uri: uri.to_owned(), error: error.clone(), named });
         }
     }
 
@@ -459,41 +473,31 @@ impl Lending {
 
     /// The host's own account of a failure that a guest reported. Where the record has the failure, it is told; what only a guest
     /// can find out (a malformed packet, a tag that doesn't verify) is taken from it, as text of outside origin.
-    pub(crate) fn explain(&self, reported: Reported) -> Error {
+    pub(crate) fn explain(&mut self, reported: Reported) -> Error {
         match reported {
             Reported::AllFailed(attempts) if !attempts.is_empty() => Error::AllFailed(
                 attempts.into_iter().take(MAX_PACKETS).map(|(uri, kind, text)| self.explain_attempt(&uri, kind, text)).collect(),
             ),
             Reported::AllFailed(_) => Error::Component { reason: "it reported failures without saying which".into() },
             Reported::One(kind, text) => {
-                let recorded = self.failures.iter().rev().find(|failure| Some(failure.error.told_kind()) == kind);
-                recorded.map_or_else(|| self.claim(self.last_key().map(KeyUri::canonical), kind, text), |failure| failure.error.clone())
+                let recorded = self.failures.iter().rposition(|failure| Some(failure.error.told_kind()) == kind);
+                let last = self.last_key().map(|key| key.canonical().to_owned());
+                self.account(recorded, last.as_deref(), kind, text)
             }
         }
     }
 
-    fn explain_attempt(&self, uri: &str, kind: Option<ErrorKind>, text: String) -> Error {
+    fn explain_attempt(&mut self, uri: &str, kind: Option<ErrorKind>, text: String) -> Error {
         let canonical = self.canonical_uri(uri).unwrap_or_else(|_| printable(uri, 256));
-        let recorded = self.failures.iter().find(|failure| failure.uri == canonical && Some(failure.error.told_kind()) == kind);
-        recorded.map_or_else(|| self.claim(Some(&canonical), kind, text), |failure| failure.error.clone())
+        let recorded = self.failures.iter().position(|failure| failure.uri == canonical && Some(failure.error.told_kind()) == kind);
+        self.account(recorded, Some(&canonical), kind, text)
     }
 
-    fn claim(&self, key: Option<&str>, kind: Option<ErrorKind>, text: String) -> Error {
-        let reason = printable(&text, MAX_OUTSIDE_TEXT);
-        let at_key = |reason: String| key.map_or_else(|| reason.clone(), |key| format!("{key}: {reason}"));
-        match kind {
-            Some(ErrorKind::InvalidInput) => {
-                let hint = "check the annotation, or wrap the image anew; if another component wrote it, name that one (`--component`)";
-                Error::InvalidInput { reason: at_key(reason), hint: hint.into() }
-            }
-            Some(ErrorKind::NoMatchingKey) => Error::NoMatchingKey {
-                reason,
-                hint: "name a key, with the context, that the image was encrypted for; `ocicrypt-kms inspect` lists them".into(),
-            },
-            Some(ErrorKind::Corrupt) => Error::Corrupt { key: key.unwrap_or("the annotation").to_owned(), reason },
-            Some(kind) => Error::Component { reason: format!("it reported `{}`, of which the host knows nothing", kind.as_str()) },
-            None => Error::Component { reason: "it reported an error of an unknown kind".into() },
-        }
+    /// The failure with this number, or else what the guest claims.
+    fn account(&mut self, recorded: Option<usize>, key: Option<&str>, kind: Option<ErrorKind>, text: String) -> Error {
+        let recorded = recorded.map(|number| &self.failures[number]);
+        self.quotes_component |= recorded.is_none_or(|failure| !failure.named);
+        recorded.map_or_else(|| claim(key, kind, text), |failure| failure.error.clone())
     }
 }
 
@@ -503,6 +507,25 @@ pub(crate) enum Reported {
     One(Option<ErrorKind>, String),
     /// Each attempt's key URI, kind and text.
     AllFailed(Vec<(String, Option<ErrorKind>, String)>),
+}
+
+/// What a guest says of a failure that the host knows nothing of.
+fn claim(key: Option<&str>, kind: Option<ErrorKind>, text: String) -> Error {
+    let reason = printable(&text, MAX_OUTSIDE_TEXT);
+    let at_key = |reason: String| key.map_or_else(|| reason.clone(), |key| format!("{key}: {reason}"));
+    match kind {
+        Some(ErrorKind::InvalidInput) => {
+            let hint = "check the annotation, or wrap the image anew; if another component wrote it, name that one (`--component`)";
+            Error::InvalidInput { reason: at_key(reason), hint: hint.into() }
+        }
+        Some(ErrorKind::NoMatchingKey) => Error::NoMatchingKey {
+            reason,
+            hint: "name a key, with the context, that the image was encrypted for; `ocicrypt-kms inspect` lists them".into(),
+        },
+        Some(ErrorKind::Corrupt) => Error::Corrupt { key: key.unwrap_or("the annotation").to_owned(), reason },
+        Some(kind) => Error::Component { reason: format!("it reported `{}`, of which the host knows nothing", kind.as_str()) },
+        None => Error::Component { reason: "it reported an error of an unknown kind".into() },
+    }
 }
 
 fn denied(key: &KeyUri, operation: Operation, denial: Denial) -> Error {

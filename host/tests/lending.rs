@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use ocicrypt_kms::kms::keystore::{Existing, Jwk, Keystore};
 use ocicrypt_kms::sandbox::Sandbox;
-use ocicrypt_kms::{Config, Environment, Error, ErrorKind, Instances, KeyProvider};
+use ocicrypt_kms::{Config, Digest, Environment, Error, ErrorKind, Instances, KeyProvider};
 use ocicrypt_kms_fakes::gcp::FakeGcp;
 use ocicrypt_kms_testing::alone::alone;
 use ocicrypt_kms_testing::guest;
 use ocicrypt_kms_testing::messages::{OPTS_DATA, keyunwrap, keywrap};
+use ocicrypt_kms_testing::program::{Program, refusal, succeeded};
 
 const GCP_KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
 
@@ -443,6 +444,31 @@ fn opts_data_cannot_leave_by_the_audit_log() {
     assert!(!text.contains(&leak[2..]) && !text.contains("context_leak"), "{text}");
     let text = on_record("claim with escapes");
     assert!(text.contains("\"outcome\":\"invalid-input\"") && !text.contains("AAAA"), "{text}");
+}
+
+/// What the client was told and what the log of the program has of an exchange that wraps for `local://a` while the component plays this trick.
+fn told_and_logged(trick: &str) -> (String, String) {
+    let user = Program::new();
+    succeeded(user.run(&["keygen", "local://a"], b""));
+    let component = user.write("hostile.wasm", guest::component("hostile")).display().to_string();
+    let options = format!("[options]\ntrick = '{trick}'\nkey = 'local://a'\ntell = 'by error'\n");
+    user.write(".config/ocicrypt-kms/config.toml", options);
+    let digest = Digest::of(guest::component("hostile")).to_string();
+    let arguments = ["--component", &component, "--component-sha256", &digest];
+    let output = user.run_logged(&arguments, &keywrap(&[("kmscrypt", &["local://a"])], OPTS_DATA), |_, _| {});
+    (refusal(&output).1, user.log())
+}
+
+#[test]
+fn opts_data_cannot_leave_by_the_log_of_the_program() {
+    // Of the message the guest leaks what comes first.
+    let leak: String = br#"{"op":"keywrap""#.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (told, log) = told_and_logged("leak through a key URI");
+    assert!(told.contains(&leak), "the client, whose message it is, is told: {told}");
+    assert!(log.contains(r#"error="no-matching-key; the client was told why, in the component's words, which are not logged""#), "{log}");
+    assert!(!log.contains(&leak), "{log}");
+    let (told, log) = told_and_logged("claim with escapes");
+    assert!(told.contains("AAAA") && log.contains(r#"error="invalid-input; "#) && !log.contains("AAAA"), "{told} {log}");
 }
 
 #[test]

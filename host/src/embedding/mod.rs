@@ -340,7 +340,7 @@ impl KmsCtx {
     /// What the guest failed of, by the host's own account; that the answer is none, that no key was used for it, or that it unwraps what isn't
     /// opts data; that the record can't be written; and if no exchange was begun.
     pub async fn conclude(self, returned: wasmtime::Result<Result<Vec<u8>, GuestError>>) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let Some(lending) = self.0 else { return Err(Error::Internal { reason: "no exchange was begun".into() }) };
+        let Some(mut lending) = self.0 else { return Err(Error::Internal { reason: "no exchange was begun".into() }) };
         let spelling = lending.spelling();
         let outcome = match returned.map(|returned| returned.map(Zeroizing::new)) {
             Ok(Ok(answer)) => answer::check(lending.operation(), &answer).and_then(|answer| lending.check_used(answer)),
