@@ -4,7 +4,12 @@
 /// bytes.
 #[must_use]
 pub fn printable(text: &str, limit: usize) -> String {
-    let text = text.trim();
+    on_one_line(text.trim(), limit)
+}
+
+/// [`printable`] for names, which may begin or end with a space.
+#[must_use]
+pub(crate) fn on_one_line(text: &str, limit: usize) -> String {
     let cut = text.floor_char_boundary(limit.saturating_sub('…'.len_utf8()));
     let (shown, more) = if text.len() > limit { (&text[..cut], "…") } else { (text, "") };
     let mut line: String = shown.chars().map(|c| if is_unseen(c) { ' ' } else { c }).collect();

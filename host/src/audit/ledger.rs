@@ -13,10 +13,10 @@ use super::record::{Entry, Event, Who};
 use super::{Audit, blank};
 use crate::caller::Caller;
 use crate::digest::Digest;
-use crate::error::printable;
 use crate::lending::{MAX_OPENS, MAX_USES};
 use crate::panics::outcome_of_dropped;
 use crate::policy::Origin;
+use crate::printable::{on_one_line, printable};
 use crate::{Error, ErrorKind};
 
 /// The longest name of a provider or a rule in a record.
@@ -264,7 +264,8 @@ fn timed(entry: Entry, took: Duration) -> Entry {
 }
 
 fn who(caller: &Caller) -> Who {
-    let name = printable(&caller.to_string(), MAX_CALLER);
+    // Not trimmed: `CN=a\\ ` and `CN=a\\` are two names.
+    let name = on_one_line(&caller.to_string(), MAX_CALLER);
     match caller {
         Caller::Process => {
             let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
@@ -272,5 +273,17 @@ fn who(caller: &Caller) -> Who {
         }
         Caller::Peer { uid, gid, pid } => Who { name, uid: Some(*uid), gid: Some(*gid), pid: *pid },
         _ => Who { name, ..Who::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caller::Identity;
+
+    #[test]
+    fn callers_whose_names_differ_by_a_space_at_the_end_are_two_in_the_log() {
+        let named = |subject: &str| who(&Caller::Certificate(Box::new(Identity { subject: subject.into(), ..Identity::default() }))).name;
+        assert_eq!([named(r"CN=a\ "), named(r"CN=a\ \ ")], [r"subject:CN=a\ ", r"subject:CN=a\ \ "]);
     }
 }

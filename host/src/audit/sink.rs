@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::record;
 use crate::Error;
 use crate::config::AuditSink;
+use crate::shown;
 
 /// The program's name in the logs of the system.
 const PROGRAM: &str = "ocicrypt-kms";
@@ -148,7 +149,7 @@ fn send(socket: &PathBuf, message: &[u8], deadline: Instant) -> Result<(), Strin
         datagram.set_write_timeout(Some(time))?;
         datagram.send_to(message, socket)
     });
-    sent.map(drop).map_err(|error| format!("{}: {error}", socket.display()))
+    sent.map(drop).map_err(|error| format!("{}: {error}", shown::path(socket)))
 }
 
 /// A sink that a configuration names.

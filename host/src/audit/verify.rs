@@ -15,6 +15,7 @@ use super::file;
 use super::record::{self, Event, Flaw, Position, Record, Torn};
 use crate::digest::Digest;
 use crate::error::printable;
+use crate::shown;
 
 /// The longest line that is looked at: several times what a record has.
 const MAX_LINE: u64 = 4 << 20;
@@ -281,7 +282,7 @@ pub fn files(log: &Path) -> std::io::Result<Vec<PathBuf>> {
 pub fn verify(files: &[PathBuf], expected: impl Into<Expected>, mut show: impl FnMut(&Record)) -> std::io::Result<Result<Summary, Fault>> {
     let mut verifier = Verifier::new(expected);
     for path in files {
-        verifier.begin(path.display().to_string());
+        verifier.begin(shown::path(path).to_string());
         let mut reader = BufReader::with_capacity(128 << 10, File::open(path)?);
         let mut line = Vec::new();
         while reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? > 0 {

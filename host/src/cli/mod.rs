@@ -122,7 +122,7 @@ fn outcome(command: impl FnOnce() -> Result<ExitCode, Error>) -> Result<ExitCode
 /// Logs where it was, and not what it says, which may hold anything.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
-    tracing::error!(place, thread = std::thread::current().name(), "a defect: this should not happen, please report it");
+    tracing::error!(place, thread = std::thread::current().name(), "a panic, which ends what it happened in; please report it");
 }
 
 /// Help and version as clap prints them; a mistake as one line, since container tools show it to people inside a line of theirs.

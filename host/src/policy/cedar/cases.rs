@@ -206,8 +206,12 @@ fn caller(names: &[String]) -> Result<Caller, String> {
             Ok(Caller::Peer { uid, gid: after("gid:").first().map_or(Ok(uid), |gid| number(gid))?, pid: None })
         }
         [_, ..] if names.iter().all(is_certificates) => {
-            let spiffe = names.iter().find(|name| name.starts_with("spiffe://")).cloned();
-            let subject = after("subject:").into_iter().next().unwrap_or_default();
+            let (subjects, ids) = (after("subject:"), after("spiffe://"));
+            if subjects.len() > 1 || ids.len() > 1 {
+                return Err(format!("the caller {names:?} has more than one subject or SPIFFE id, and a certificate has one of each"));
+            }
+            let spiffe = ids.first().map(|id| format!("spiffe://{id}"));
+            let subject = subjects.into_iter().next().unwrap_or_default();
             if !is_rfc4514(&subject) {
                 return Err(format!(
                     "the subject `{subject}` is no caller's: write it as `openssl x509 -noout -subject -nameopt RFC2253,-esc_msb` prints it"

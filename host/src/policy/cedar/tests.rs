@@ -440,6 +440,9 @@ fn a_case_that_describes_no_request_fails() {
     assert_eq!(good.check(&policy(ANYTHING), &Addresses::default()), Ok(()));
     assert!(change(|case| case.operation = "decrypt".into()).contains("neither wrap nor unwrap"));
     assert!(change(|case| case.caller = vec!["subject:O=admins, CN=node".into()]).contains("`O=admins, CN=node` is no caller's"));
+    let more_than_one = "has more than one subject or SPIFFE id";
+    assert!(change(|case| case.caller = vec!["subject:CN=a".into(), "subject:CN=b".into()]).contains(more_than_one));
+    assert!(change(|case| case.caller = vec!["spiffe://a/1".into(), "spiffe://a/2".into()]).contains(more_than_one));
     assert!(change(|case| case.origin = Some("me".into())).contains("the origin `me`"));
     assert!(change(|case| case.time = Some("noon".into())).contains("not RFC 3339"));
     assert!(change(|case| case.component = Some("ab".into())).contains("not a SHA-256 digest"));
