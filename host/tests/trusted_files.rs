@@ -86,6 +86,27 @@ const READERS: &[Reader] = &[
         &[],
         false,
     ),
+    reader(
+        "http-kms client-certificate",
+        LOCAL,
+        "[http-kms.x]\nurl = 'https://127.0.0.1:1'\nallow = [{ usage = 'wrap', method = 'POST', path = '/v1' }]\nclient-certificate = 'FILE'\nclient-key = 'HOME/server.key'",
+        &[],
+        false,
+    ),
+    reader(
+        "http-kms client-key",
+        LOCAL,
+        "[http-kms.x]\nurl = 'https://127.0.0.1:1'\nallow = [{ usage = 'wrap', method = 'POST', path = '/v1' }]\nclient-certificate = 'HOME/server.crt'\nclient-key = 'FILE'",
+        &[],
+        true,
+    ),
+    reader(
+        "server.client-crl",
+        LOCAL,
+        "[server]\ntls-cert = 'HOME/server.crt'\ntls-key = 'HOME/server.key'\nclient-ca = 'HOME/ca.crt'\nclient-crl = 'FILE'",
+        &[],
+        false,
+    ),
     reader("the keystore", LOCAL, "", &[("OCICRYPT_KMS_KEYSTORE", "FOLDER")], true),
 ];
 
