@@ -43,7 +43,7 @@ pub(crate) const EXCHANGES_REFUSED: &str = "ocicrypt_kms_exchanges_refused_total
 #[cfg(feature = "server")]
 pub(crate) const BUILD: &str = "ocicrypt_kms_build_info";
 
-/// Requests to a KMS, repetitions among them, by `service` and `status` (of HTTP; `none` without an answer).
+/// Requests to a KMS, and for tokens where no cloud's library asks for them, repetitions among them, by `service` and `status` (of HTTP; `none` without an answer).
 #[cfg(feature = "http")]
 pub(crate) const REQUESTS: &str = "ocicrypt_kms_requests_total";
 /// Tokens and credentials that were asked for, by `service` and `outcome` (`ok`, `failed`).
@@ -203,7 +203,7 @@ pub(crate) fn describe() {
     describe_gauge!(CRL_END, Unit::Seconds, "When the first list of revoked client certificates ends to be valid, since 1970.");
     describe_gauge!(BUILD, "1, with the program's version.");
     #[cfg(feature = "http")]
-    describe_counter!(REQUESTS, "HTTP requests to a KMS, repetitions among them.");
+    describe_counter!(REQUESTS, "HTTP requests to a KMS, and for tokens of Google and Vault, repetitions among them.");
     #[cfg(feature = "http")]
     describe_counter!(TOKENS, "Tokens and credentials that were asked for.");
 }

@@ -31,6 +31,7 @@ mod services;
 mod skopeo;
 mod trusted_files;
 mod vault;
+mod wrong_setups;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

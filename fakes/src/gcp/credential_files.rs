@@ -30,6 +30,34 @@ impl FakeGcp {
         write_json(dir, "authorized-user.json", &self.authorized_user())
     }
 
+    /// A user of a workforce identity pool, as from `gcloud auth application-default login --login-config`.
+    pub fn workforce_user_file(&self, dir: &Path) -> PathBuf {
+        let state = self.shared.lock();
+        let file = json!({
+            "type": "external_account_authorized_user",
+            "audience": "//iam.googleapis.com/locations/global/workforcePools/fake/providers/fake",
+            "client_id": CLIENT_ID,
+            "client_secret": state.identity.client_secret,
+            "refresh_token": state.identity.refresh_token,
+            "revoke_url": format!("{}/v1/revoke", state.endpoint),
+            "token_info_url": format!("{}/v1/introspect", state.endpoint),
+            "token_url": format!("{}/v1/oauthtoken", state.endpoint),
+            "universe_domain": "googleapis.com",
+        });
+        write_json(dir, "workforce-user.json", &file)
+    }
+
+    /// Workload identity federation with a token that a program prints, as from
+    /// `gcloud iam workload-identity-pools create-cred-config --executable-command`.
+    pub fn external_account_executable_sourced(&self, dir: &Path, executable: &Value) -> PathBuf {
+        write_json(dir, "external-account-executable.json", &self.external_account(json!({ "executable": executable })))
+    }
+
+    /// What the outside identity provider vouches with.
+    pub fn subject_token(&self) -> String {
+        self.shared.lock().identity.subject_token.clone()
+    }
+
     /// Impersonation by a user, as from `gcloud auth application-default login --impersonate-service-account`.
     ///
     /// google-cloud-auth takes the whole URL from the file. Python's google-auth takes only the account's name from it, and

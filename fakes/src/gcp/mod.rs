@@ -14,7 +14,7 @@
 //! |---|---|
 //! | `/v1/projects/…:encrypt`, `:decrypt`, `:asymmetricDecrypt`, `/publicKey` | `cloudkms.googleapis.com` |
 //! | `/token` | `oauth2.googleapis.com`: refresh tokens, signed assertions |
-//! | `/v1/token` | `sts.googleapis.com`: workload identity federation |
+//! | `/v1/token`, `/v1/oauthtoken` | `sts.googleapis.com`: workload identity federation, refresh tokens of workforce users |
 //! | `/v1/projects/-/serviceAccounts/…:generateAccessToken` | `iamcredentials.googleapis.com` |
 //! | `/computeMetadata/v1/…` | the metadata server of a virtual machine |
 //! | `/subject-token` | somebody else's identity provider, for URL-sourced federation |

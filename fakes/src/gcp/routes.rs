@@ -24,6 +24,7 @@ pub(super) fn router(shared: Shared, traffic: Traffic<Fault>) -> Router {
     Router::new()
         .route("/token", post(tokens::token))
         .route("/v1/token", post(sts::exchange))
+        .route("/v1/oauthtoken", post(sts::refresh))
         .route("/v1/{*name}", post(custom_method).get(resource))
         .route("/subject-token", get(sts::subject_token))
         .route("/", get(metadata::root))

@@ -6,10 +6,12 @@ use axum::extract::{RawQuery, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::identity::{AUDIENCE, LIFETIME, bearer};
+use super::identity::{AUDIENCE, CLIENT_ID, CLOUD_PLATFORM, LIFETIME, bearer};
 use super::tokens::OauthError;
 use crate::record::json_or_form;
 
@@ -42,6 +44,26 @@ pub(super) async fn exchange(State(shared): State<Shared>, body: Bytes) -> Resul
         "issued_token_type": ACCESS_TOKEN,
         "token_type": "Bearer",
         "expires_in": LIFETIME.as_secs(),
+    })))
+}
+
+/// Renews the token of a workforce user, whose client shows who it is by Basic authentication alone.
+pub(super) async fn refresh(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Json<Value>, OauthError> {
+    let request = json_or_form(&body);
+    let mut state = shared.lock();
+    let pair = BASE64_STANDARD.encode(format!("{CLIENT_ID}:{}", state.identity.client_secret));
+    if headers.get(AUTHORIZATION).is_none_or(|value| value != &format!("Basic {pair}")) {
+        return Err(OauthError(StatusCode::UNAUTHORIZED, "invalid_client", "Client authentication failed.".into()));
+    }
+    if request["grant_type"] != "refresh_token" || request["refresh_token"] != state.identity.refresh_token.as_str() {
+        return Err(OauthError::bad("invalid_grant", "The refresh token is expired."));
+    }
+    Ok(Json(json!({
+        "access_token": state.identity.issue(&[CLOUD_PLATFORM]),
+        "issued_token_type": ACCESS_TOKEN,
+        "token_type": "Bearer",
+        "expires_in": LIFETIME.as_secs(),
+        "refresh_token": state.identity.refresh_token,
     })))
 }
 

@@ -31,8 +31,8 @@ pub(super) enum Needs {
 impl Needs {
     /// What keys of these services need.
     pub(super) fn of(services: &[Service], environment: &Environment) -> Self {
-        // Google's library asks this variable before it starts what a credential file names.
-        let executables = || environment.get("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES").is_some();
+        // It is asked before anything is started that a credential file of Google names.
+        let executables = || environment.get("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES").is_some_and(|value| value == "1");
         let needs = |service: &Service| match service {
             Service::Local => Self::Local,
             Service::Vault | Service::HttpKms => Self::Network,

@@ -299,7 +299,7 @@ impl Environment {
     }
 
     /// All variables, unless they are those of this process.
-    #[cfg(feature = "azure")]
+    #[cfg(any(feature = "azure", feature = "gcp"))]
     pub(crate) fn variables(&self) -> Option<&BTreeMap<OsString, OsString>> {
         self.0.as_ref()
     }

@@ -14,7 +14,7 @@ mod call;
 mod credentials;
 mod refusal;
 mod symmetric;
-mod tasks;
+mod universe;
 #[cfg_attr(not(feature = "asymmetric"), allow(dead_code))]
 mod verb;
 
@@ -28,12 +28,12 @@ use reqwest::Url;
 
 use self::call::Remote;
 use self::credentials::Credentials;
+use self::universe::Universe;
 use super::http::{Http, parse_endpoint};
 use super::{KeyService, OpenKey};
 use crate::key_uri::{Key, KeyUri};
 use crate::{Environment, Error};
 
-const ENDPOINT: &str = "https://cloudkms.googleapis.com/";
 const ENDPOINT_VARIABLE: &str = "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS";
 
 /// Google Cloud KMS as a service.
@@ -44,16 +44,21 @@ pub struct Gcp {
 }
 
 impl Gcp {
-    /// The service at the built-in address, unless `CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS` or else `endpoint` says another. With
-    /// `credentials`, a credential file, in place of Application Default Credentials; neither is looked up before a key is used. If the
-    /// address isn't one that may be used, opening a key says so.
+    /// The service at the address of the environment's universe (`GOOGLE_CLOUD_UNIVERSE_DOMAIN`, else `googleapis.com`), unless
+    /// `CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS` or else `endpoint` says another. With `credentials`, a credential file, in place of Application
+    /// Default Credentials; neither is looked up before a key is used. If the address isn't one that may be used, opening a key says so.
     #[must_use]
     pub fn new(http: Arc<Http>, environment: &Environment, endpoint: Option<&str>, credentials: Option<PathBuf>) -> Self {
         let variable = environment.get(ENDPOINT_VARIABLE).map(|value| value.to_string_lossy().into_owned());
         let place = if variable.is_some() { ENDPOINT_VARIABLE } else { "gcp.endpoint" };
-        let text = variable.as_deref().or(endpoint).unwrap_or(ENDPOINT);
-        let endpoint = parse_endpoint(text).map_err(|reason| Error::Configuration { place: place.into(), reason });
-        Self { http, endpoint, credentials: Arc::new(Credentials::new(credentials, environment)) }
+        let (endpoint, universe) = match variable.as_deref().or(endpoint) {
+            Some(text) => (parse_endpoint(text).map_err(|reason| Error::Configuration { place: place.into(), reason }), None),
+            None => match Universe::new(environment) {
+                Ok(universe) => (Ok(universe.endpoint()), Some(universe)),
+                Err(error) => (Err(error), None),
+            },
+        };
+        Self { endpoint, credentials: Arc::new(Credentials::new(http.clone(), credentials, environment, universe)), http }
     }
 }
 

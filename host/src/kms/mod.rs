@@ -4,7 +4,7 @@
 //! its type: a [`Cipher`] makes the service's own authenticated ciphertext of the opts data, a [`KeyWrap`] wraps the
 //! content-encryption key of a JWE. A program adds a service of its own by [`Builder::service`](crate::Builder::service).
 
-#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
+#[cfg(any(feature = "aws", feature = "azure"))]
 mod absurd;
 #[cfg(feature = "http")]
 mod answer;

@@ -1,13 +1,15 @@
 //! Where credentials are found, that each kind works, and that nothing of them is ever shown.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use ocicrypt_kms::ErrorKind;
 use ocicrypt_kms_fakes::Planned as _;
-use ocicrypt_kms_fakes::gcp::Fault;
+use ocicrypt_kms_fakes::gcp::{FakeGcp, Fault};
 use ocicrypt_kms_testing::messages::{OPTS_DATA, annotation_of, opts_data_of, unwrapping, wrapping};
+use ocicrypt_kms_testing::scripted::{Reply, Scripted};
 use ocicrypt_kms_testing::secrets;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::program::Program;
@@ -35,7 +37,8 @@ fn changed(file: &Path, change: impl FnOnce(&mut Value)) -> String {
 #[test]
 fn every_kind_of_credential_file_works() {
     let program = Program::new();
-    for file in program.fake.all_credential_files(program.home()) {
+    let files = program.fake.all_credential_files(program.home());
+    for file in files.into_iter().chain([program.fake.workforce_user_file(program.home())]) {
         let tokens = tokens_asked(&program, &["--adc", file.to_str().unwrap()]);
         let signs_itself = file.ends_with("service-account.json");
         assert_eq!(tokens == 0, signs_itself, "{}: {tokens}", file.display());
@@ -145,6 +148,11 @@ fn an_unusable_credential_file_is_named_with_the_reason_and_not_quoted() {
         ("lacking", Some(changed(&user, |json| drop(json.as_object_mut().unwrap().remove("client_id")))), "client_id"),
         ("mistyped", Some(changed(&user, |json| json["quota_project_id"] = vec!["SECRET"].into())), ""),
         ("mistyped-too", Some(changed(&account, |json| json["private_key"] = vec!["SECRET"].into())), ""),
+        (
+            "keyless",
+            Some(changed(&account, |json| json["private_key"] = "SECRET".into())),
+            "its `private_key` is not an RSA private key in PEM",
+        ),
         ("misplaced", Some(r#"{"type":"impersonated_service_account","source_credentials":"SECRET"}"#.to_owned()), ""),
         ("misspelled", Some("{\"type\":\"service_acount\",\"private_key\":\"SECRET\"}".to_owned()), "`service_acount`"),
     ];
@@ -158,11 +166,6 @@ fn an_unusable_credential_file_is_named_with_the_reason_and_not_quoted() {
         assert!(line.contains(reason), "{name}: {line}");
         assert!(!line.contains("SECRET") && !program.log().contains("SECRET"), "{name}: {line}");
     }
-    // A key that is no key is found only when it is used.
-    let path = program.write("keyless", changed(&account, |json| json["private_key"] = "SECRET".into()));
-    let (code, line) = program.refused(&["--adc", path.to_str().unwrap()], &wrapping(&[&uri(KEY)]));
-    assert!(code == 5 && line.starts_with(&uri(KEY)) && line.contains("private key"), "{code} {line}");
-    assert!(!line.contains("SECRET") && !program.log().contains("SECRET"), "{line}");
     assert_eq!(program.fake.requests().len(), 0);
 }
 
@@ -209,78 +212,261 @@ fn stage_with(file: Option<&str>) -> (TempDir, Stage) {
     (folder, stage)
 }
 
-/// A token that could not be got is told, and the next exchange gets one.
-fn costs_one_exchange(file: Option<&str>, member: &'static str, json: &'static str) -> String {
-    let (_folder, stage) = stage_with(file);
-    stage.fake.fault(Fault::Member(member, json).until_cleared().on_tokens());
-    let error = stage.exchange(&wrapping(&[&uri(KEY)])).unwrap_err();
-    let line = error.line();
-    assert!(error.kind() != ErrorKind::Internal && line.starts_with(&uri(KEY)), "{file:?} {json}: {line}");
-    assert_eq!(stage.fake.kms_requests().len(), 0);
-    stage.fake.clear_faults();
-    stage.wrap(&[&uri(KEY)]);
-    line
+/// Has the stage's token refused, so that the next exchange asks for another one.
+fn give_up_token(stage: &Stage) {
+    stage.fake.revoke_tokens();
+    // One that wasn't kept is asked for anew at once, and kept.
+    if stage.exchange(&wrapping(&[&uri(KEY)])).is_ok() {
+        stage.fake.revoke_tokens();
+        stage.exchange(&wrapping(&[&uri(KEY)])).unwrap_err();
+    }
 }
 
 #[test]
-fn an_absurd_lifetime_of_a_token_costs_one_exchange_and_is_told() {
-    let by_expiry = ["authorized-user.json", "external-account-file.json", "external-account-url.json", "impersonated.json"];
-    for file in by_expiry.map(Some).into_iter().chain([None]) {
-        for lifetime in ["18446744073709551615", "9223372036854775807"] {
-            let line = costs_one_exchange(file, "expires_in", lifetime);
-            assert!(line.contains("the token service's answer is absurd"), "{file:?} {lifetime}: {line}");
+fn a_token_is_used_however_long_its_service_says_that_it_lasts() {
+    let lifetimes = [
+        ("expires_in", "18446744073709551615"),
+        ("expires_in", "18446744073709551616"),
+        ("expires_in", "4611686018427387903"),
+        ("expires_in", "-1"),
+        ("expires_in", "0.5"),
+        ("expires_in", "1e400"),
+        ("expires_in", "\"3600\""),
+        ("expires_in", "[]"),
+        ("expireTime", "\"0000-01-01T00:00:00Z\""),
+        ("expireTime", "\"9999-12-31T23:59:59Z\""),
+        ("expireTime", "\"10000-01-01T00:00:00Z\""),
+        ("expireTime", "\"2026-02-30T00:00:00Z\""),
+        ("expireTime", "3600"),
+    ];
+    let files = ["authorized-user.json", "external-account-file.json", "impersonated.json", "external-account-impersonated.json"];
+    for file in files.map(Some).into_iter().chain([None]) {
+        let (_folder, stage) = stage_with(file);
+        for (member, lifetime) in lifetimes {
+            stage.fake.fault(Fault::Member(member, lifetime).until_cleared().on_tokens());
+            stage.wrap(&[&uri(KEY)]);
+            stage.fake.clear_faults();
+            give_up_token(&stage);
         }
     }
-    for file in ["impersonated.json", "impersonated-by-service-account.json", "external-account-impersonated.json"] {
-        let line = costs_one_exchange(Some(file), "expireTime", "\"0000-01-01T00:00:00Z\"");
-        assert!(line.contains("the token service's answer is absurd"), "{file}: {line}");
-    }
 }
 
 #[test]
-fn a_lifetime_that_is_no_number_costs_one_exchange() {
-    for file in [Some("authorized-user.json"), Some("external-account-file.json"), None] {
-        for lifetime in ["18446744073709551616", "-1", "0.5", "1e400", "\"3600\"", "[]"] {
-            costs_one_exchange(file, "expires_in", lifetime);
+fn an_answer_without_a_token_costs_one_exchange_and_is_told() {
+    for file in ["authorized-user.json", "external-account-file.json", "external-account-url.json", "impersonated.json"]
+        .map(Some)
+        .into_iter()
+        .chain([None])
+    {
+        let (_folder, stage) = stage_with(file);
+        for (name, json) in [("access_token", "7"), ("access_token", "\"a\\nb\""), ("access_token", "\"\""), ("accessToken", "null")] {
+            let impersonates = file == Some("impersonated.json");
+            if impersonates != (name == "accessToken") {
+                continue;
+            }
+            stage.fake.fault(Fault::Member(name, json).until_cleared().on_tokens());
+            let error = stage.exchange(&wrapping(&[&uri(KEY)])).unwrap_err();
+            let line = error.line();
+            assert!(
+                error.kind() != ErrorKind::Internal && line.starts_with(&uri(KEY)) && line.contains("holds none"),
+                "{file:?} {json}: {line}"
+            );
+            stage.fake.clear_faults();
+            stage.wrap(&[&uri(KEY)]);
+            give_up_token(&stage);
         }
     }
-    for time in ["\"10000-01-01T00:00:00Z\"", "\"2026-02-30T00:00:00Z\"", "\"\"", "3600"] {
-        costs_one_exchange(Some("impersonated.json"), "expireTime", time);
+}
+
+#[test]
+fn an_answer_of_a_token_service_is_read_up_to_its_limit() {
+    for file in [Some("authorized-user.json"), Some("external-account-url.json"), Some("impersonated.json"), None] {
+        let (_folder, stage) = stage_with(file);
+        stage.fake.fault(Fault::Oversized(64).until_cleared().on_tokens());
+        let line = stage.exchange(&wrapping(&[&uri(KEY)])).unwrap_err().line();
+        assert!(line.starts_with(&uri(KEY)) && line.contains("answered more than 524288 bytes"), "{file:?}: {line}");
     }
 }
 
 #[test]
-fn a_token_that_lasts_longer_than_anybody_is_used() {
-    for (member, lifetime) in [("expires_in", "4611686018427387903"), ("expireTime", "\"9999-12-31T23:59:59Z\"")] {
-        let (_folder, stage) = stage_with(Some("impersonated-by-service-account.json"));
-        stage.fake.fault(Fault::Member(member, lifetime).until_cleared().on_tokens());
+fn a_token_serves_all_exchanges_until_it_is_refused() {
+    let (_folder, stage) = stage_with(Some("authorized-user.json"));
+    let tokens = || stage.fake.requests().iter().filter(|request| !request.is_kms()).count();
+    for _ in 0..3 {
         stage.wrap(&[&uri(KEY)]);
     }
+    assert_eq!(tokens(), 1);
+    stage.fake.revoke_tokens();
+    assert!(stage.exchange(&wrapping(&[&uri(KEY)])).unwrap_err().line().contains("401"));
+    stage.wrap(&[&uri(KEY)]);
+    assert_eq!(tokens(), 2);
 }
 
 #[test]
-fn exec_mode_tells_an_absurd_lifetime_in_its_one_line() {
-    let program = Program::with_credentials();
-    program.fake.fault(Fault::Member("expires_in", "18446744073709551615").until_cleared().on_tokens());
-    let (code, line) = program.refused(&[], &wrapping(&[&uri(KEY)]));
-    assert!(code == 6 && line.contains("the token service's answer is absurd"), "{code} {line}");
-}
-
-#[test]
-fn credentials_that_were_given_up_leave_no_task_behind() {
-    // The source's token is good for an hour: the task that would renew it sleeps for as long.
-    for file in ["impersonated.json", "impersonated-by-service-account.json"] {
-        let (_folder, stage) = stage_with(Some(file));
-        stage.fake.fault(Fault::Member("expireTime", "\"never\"").until_cleared().on_tokens());
-        let tasks = || {
-            stage.exchange(&wrapping(&[&uri(KEY)])).unwrap_err();
-            stage.runtime.metrics().num_alive_tasks()
-        };
-        let first = tasks();
-        for _ in 0..8 {
-            tasks();
-        }
-        let last = tasks();
-        assert!(last <= first + 2, "{file}: {first} tasks, then {last}");
+fn no_token_goes_in_plain_http_through_a_proxy() {
+    let proxy = FakeGcp::start();
+    let mut program = Program::new();
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        program = program.set(name, proxy.endpoint());
     }
+    let address = program.fake.address().to_string();
+    let program = program.set("GCE_METADATA_HOST", address);
+    let files = program.fake.all_credential_files(program.home());
+    let files = files.into_iter().chain([program.fake.workforce_user_file(program.home())]);
+    for file in files {
+        program.exchange(&["--adc", file.to_str().unwrap()], &wrapping(&[&uri(KEY)]));
+    }
+    program.exchange(&[], &wrapping(&[&uri(KEY)]));
+    assert_eq!(proxy.requests().len(), 0);
+}
+
+#[test]
+fn the_quota_project_is_sent_with_each_call() {
+    let program = Program::new();
+    let user = program.fake.authorized_user_file(program.home());
+    let account = program.fake.service_account_file(program.home());
+    let sent = |program: &Program, file: &Path| {
+        program.fake.clear_requests();
+        program.exchange(&["--adc", file.to_str().unwrap()], &wrapping(&[&uri(KEY)]));
+        program.fake.kms_requests()[0].header("x-goog-user-project").map(str::to_owned)
+    };
+    assert_eq!(sent(&program, &user).as_deref(), Some("fake-project"));
+    assert_eq!(sent(&program, &account), None);
+    let program = program.set("GOOGLE_CLOUD_QUOTA_PROJECT", "another-project");
+    assert_eq!(sent(&program, &user).as_deref(), Some("another-project"));
+    assert_eq!(sent(&program, &account).as_deref(), Some("another-project"));
+}
+
+#[test]
+fn gcloud_may_keep_its_files_elsewhere() {
+    let program = Program::new();
+    let file = program.fake.authorized_user_file(program.home());
+    program.write("elsewhere/application_default_credentials.json", std::fs::read(file).unwrap());
+    program.write(WELL_KNOWN, "{}");
+    let folder = program.home().join("elsewhere");
+    tokens_asked(&program.set("CLOUDSDK_CONFIG", folder), &[]);
+}
+
+#[test]
+fn a_key_of_another_universe_is_asked_for_there_and_nowhere_else() {
+    let proxy = Scripted::always(Reply::new(502, ""));
+    let program = Program::new().set("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", "").set("HTTPS_PROXY", proxy.address());
+    let account = program.fake.service_account_file(program.home());
+    let file = program.write("other.json", changed(&account, |json| json["universe_domain"] = "apis.example".into()));
+    program.configure("deadline-seconds = 2");
+    let arguments = ["--adc", file.to_str().unwrap()];
+    let (code, line) = program.refused(&arguments, &wrapping(&[&uri(KEY)]));
+    assert!(code == 2 && line.contains("they are of the universe `apis.example`"), "{code} {line}");
+    assert!(line.contains("set GOOGLE_CLOUD_UNIVERSE_DOMAIN=apis.example") && proxy.requests().is_empty(), "{line}");
+    let program = program.set("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "apis.example");
+    program.refused(&arguments, &wrapping(&[&uri(KEY)]));
+    assert!(proxy.requests().iter().all(|request| request.line() == "CONNECT cloudkms.apis.example:443"), "{:?}", proxy.requests());
+    assert!(!proxy.requests().is_empty());
+    let (code, line) = program.refused(&["--adc", account.to_str().unwrap()], &wrapping(&[&uri(KEY)]));
+    assert!(code == 2 && line.contains("unset GOOGLE_CLOUD_UNIVERSE_DOMAIN"), "{code} {line}");
+}
+
+#[test]
+fn the_metadata_server_says_which_universe_it_is_of() {
+    let server = Scripted::start(|request, _| match request.path.as_str() {
+        "/computeMetadata/v1/universe/universe-domain" => Reply::new(200, "apis.example\n"),
+        _ => Reply::new(404, ""),
+    });
+    let host = server.address().strip_prefix("http://").unwrap().to_owned();
+    let program = Program::new().set("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS", "").set("GCE_METADATA_HOST", host);
+    let (code, line) = program.refused(&[], &wrapping(&[&uri(KEY)]));
+    assert!(code == 2 && line.contains("the metadata server: they are of the universe `apis.example`"), "{code} {line}");
+}
+
+#[test]
+fn a_program_that_prints_tokens_is_told_what_for() {
+    let program = Program::new().set("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "1");
+    let answer = format!(
+        r#"{{"version":1,"success":true,"token_type":"urn:ietf:params:oauth:token-type:jwt","id_token":"{}"}}"#,
+        program.fake.subject_token()
+    );
+    program.write("answer.json", answer);
+    let script = program.write("my tools/get", "#!/bin/sh\nenv | grep ^GOOGLE_EXTERNAL > env.txt\n[ \"$1\" = 'a b' ] && cat answer.json\n");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let command = format!("\"{}\" 'a b'", script.display());
+    let file = program.fake.external_account_executable_sourced(program.home(), &json!({"command": command, "timeout_millis": 30_000}));
+    let file = changed(&file, |json| {
+        json["service_account_impersonation_url"] = format!(
+            "{}/v1/projects/-/serviceAccounts/target@fake-project.iam.gserviceaccount.com:generateAccessToken",
+            program.fake.endpoint()
+        )
+        .into();
+    });
+    let file = program.write("executable.json", file);
+    program.exchange(&["--adc", file.to_str().unwrap()], &wrapping(&[&uri(KEY)]));
+    let told = std::fs::read_to_string(program.home().join("env.txt")).unwrap();
+    for variable in [
+        "AUDIENCE=//iam.googleapis.com/projects/",
+        "TOKEN_TYPE=urn:ietf:params:oauth:token-type:jwt\n",
+        "INTERACTIVE=0\n",
+        "IMPERSONATED_EMAIL=target@fake-project.iam.gserviceaccount.com\n",
+    ] {
+        assert!(told.contains(&format!("GOOGLE_EXTERNAL_ACCOUNT_{variable}")), "{variable}: {told}");
+    }
+}
+
+#[test]
+fn what_a_program_kept_is_used_as_long_as_it_is_good() {
+    let program = Program::new().set("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "1");
+    let kept = |expires: i64| {
+        format!(r#"{{"version":1,"success":true,"id_token":"{}","expiration_time":{expires}}}"#, program.fake.subject_token())
+    };
+    let output = program.write("kept.json", kept(99_999_999_999));
+    let executable = json!({"command": "/bin/false", "output_file": output});
+    let file = program.fake.external_account_executable_sourced(program.home(), &executable);
+    let arguments = ["--adc", file.to_str().unwrap()];
+    program.exchange(&arguments, &wrapping(&[&uri(KEY)]));
+    program.write("kept.json", kept(1));
+    let (code, line) = program.refused(&arguments, &wrapping(&[&uri(KEY)]));
+    assert!(code == 5 && line.contains("the program /bin/false of the credential file ended with an error"), "{code} {line}");
+}
+
+#[test]
+fn a_workload_on_aws_shows_who_it_is_by_a_signed_request() {
+    let program = Program::new();
+    let token = program.fake.issue_token();
+    let cloud = Scripted::start(move |request, _| {
+        let has_session = request.header("x-aws-ec2-metadata-token") == Some("session");
+        match request.line().as_str() {
+            "PUT /latest/api/token" => Reply::new(200, "session"),
+            "GET /zone" if has_session => Reply::new(200, "eu-central-1b"),
+            "GET /role" if has_session => Reply::new(200, "images"),
+            "GET /role/images" if has_session => {
+                Reply::new(200, r#"{"AccessKeyId":"AKIDEXAMPLE","SecretAccessKey":"not-this-one","Token":"session-token"}"#)
+            }
+            "POST /v1/token" => Reply::new(200, format!(r#"{{"access_token":"{token}","expires_in":3599,"token_type":"Bearer"}}"#)),
+            _ => Reply::new(404, ""),
+        }
+    });
+    let address = cloud.address();
+    let file = json!({
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/aws",
+        "subject_token_type": "urn:ietf:params:aws:token-type:aws4_request",
+        "token_url": format!("{address}/v1/token"),
+        "credential_source": {
+            "environment_id": "aws1",
+            "region_url": format!("{address}/zone"),
+            "url": format!("{address}/role"),
+            "imdsv2_session_token_url": format!("{address}/latest/api/token"),
+            "regional_cred_verification_url": "https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15",
+        },
+    });
+    let file = program.write("aws.json", file.to_string());
+    program.exchange(&["--adc", file.to_str().unwrap()], &wrapping(&[&uri(KEY)]));
+    let exchange = cloud.requests().into_iter().find(|request| request.path == "/v1/token").unwrap();
+    let form: Vec<_> = url::form_urlencoded::parse(&exchange.body).into_owned().collect();
+    let subject = &form.iter().find(|(name, _)| name == "subject_token").unwrap().1;
+    let request: Value = serde_json::from_slice(&percent_encoding::percent_decode_str(subject).collect::<Vec<_>>()).unwrap();
+    assert_eq!(request["url"], "https://sts.eu-central-1.amazonaws.com/?Action=GetCallerIdentity&Version=2011-06-15");
+    let headers = request["headers"].as_array().unwrap();
+    let header = |name: &str| headers.iter().find(|header| header["key"] == name).unwrap()["value"].as_str().unwrap().to_owned();
+    assert!(header("x-goog-cloud-target-resource").ends_with("/providers/aws") && header("x-amz-security-token") == "session-token");
+    assert!(header("Authorization").starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"));
+    assert!(!subject.contains("not-this-one") && !program.log().contains("not-this-one"));
 }

@@ -5,16 +5,16 @@ mod credentials;
 mod faults;
 mod images;
 mod packets;
-mod program;
+pub mod program;
 mod refusals;
 mod stage;
 
 /// A key that the fake has.
-const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
+pub const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
 /// Another one.
 const OTHER: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/other";
 
 /// The URI of a key, a version, or a key with a query.
-fn uri(name: &str) -> String {
+pub fn uri(name: &str) -> String {
     format!("gcpkms://{name}")
 }

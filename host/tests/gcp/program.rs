@@ -37,8 +37,13 @@ impl Program {
 
     /// Sets an environment variable.
     pub fn set(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Self {
-        self.user.set(name, value);
+        self.change(name, value);
         self
+    }
+
+    /// Sets an environment variable anew.
+    pub fn change(&mut self, name: &'static str, value: impl AsRef<OsStr>) {
+        self.user.set(name, value);
     }
 
     /// Writes the configuration file.

@@ -224,7 +224,7 @@ fn a_kms_that_asks_for_a_wait_without_end_costs_its_own_exchange() {
 
 #[test]
 fn a_token_service_that_answers_absurdly_costs_one_exchange() {
-    // Google's library asks in a task of its own, Amazon's in the exchange.
+    // For Google there is no library that would panic: tokens are used, however long they are said to last.
     let (fake, mut user) = gcp_user("");
     user.write("config.toml", "keys = [\"local://*\", \"gcpkms://*\", \"awskms:///*\"]");
     let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
@@ -248,11 +248,11 @@ fn a_token_service_that_answers_absurdly_costs_one_exchange() {
     fake.fault(Fault::Member("expires_in", "18446744073709551615").on_tokens());
     runtime().block_on(async {
         let channel = connect(&socket(&user).0).await.unwrap();
-        for keys in [GCP, &[&format!("awskms:///{arn}")]] {
-            let status = call(&channel, "WrapKey", &wrapping(keys)).await.unwrap_err();
-            assert!(status.code() == Code::Unavailable && status.message().contains("the token service's answer is absurd"), "{status}");
-            call(&channel, "WrapKey", &wrapping(keys)).await.unwrap();
-        }
+        call(&channel, "WrapKey", &wrapping(GCP)).await.unwrap();
+        let keys: &[&str] = &[&format!("awskms:///{arn}")];
+        let status = call(&channel, "WrapKey", &wrapping(keys)).await.unwrap_err();
+        assert!(status.code() == Code::Unavailable && status.message().contains("the token service's answer is absurd"), "{status}");
+        call(&channel, "WrapKey", &wrapping(keys)).await.unwrap();
     });
     assert!(!absurd.load(Ordering::Relaxed));
 }
@@ -261,7 +261,7 @@ fn a_token_service_that_answers_absurdly_costs_one_exchange() {
 fn credentials_that_fail_again_and_again_leave_no_threads_behind() {
     let (fake, mut user) = gcp_user("");
     user.set("GOOGLE_APPLICATION_CREDENTIALS", fake.impersonated_file(user.home()));
-    fake.fault(Fault::Member("expireTime", "\"never\"").until_cleared().on_tokens());
+    fake.fault(Fault::Member("accessToken", "7").until_cleared().on_tokens());
     let server = Serving::on_socket(&user);
     runtime().block_on(async {
         let channel = connect(&socket(&user).0).await.unwrap();

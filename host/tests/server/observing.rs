@@ -70,7 +70,8 @@ fn metrics_tell_what_was_done_and_health_that_it_is_up() {
         r#"ocicrypt_kms_exchanges_total{operation="none",service="none",outcome="invalid-input"} 1"#,
         r#"ocicrypt_kms_exchange_duration_seconds_count{operation="wrap",service="gcp"} 1"#,
         r#"ocicrypt_kms_key_use_duration_seconds_count{operation="wrap",service="gcp",outcome="ok"} 1"#,
-        r#"ocicrypt_kms_requests_total{service="gcp",status="200"} 1"#,
+        // One for a token, one for the key.
+        r#"ocicrypt_kms_requests_total{service="gcp",status="200"} 2"#,
         r#"ocicrypt_kms_tokens_total{service="gcp",outcome="ok"} 1"#,
         "ocicrypt_kms_exchanges_in_flight 0",
         "# HELP ocicrypt_kms_exchanges_total Exchanges that ended.",

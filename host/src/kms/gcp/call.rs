@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -52,9 +52,12 @@ impl Remote {
         tracing::debug!(key = self.uri, host = url.host_str(), ?verb, "calling Cloud KMS");
         let call = Call { key: &self.uri, method, url: &url, headers, body, deadline: self.deadline, repeat: Repeat::Freely };
         let answer = self.http.send(call).await?;
-        match answer.status.is_success() {
-            true => Ok(answer),
-            false => Err(Refusal { uri: &self.uri, name: &self.name, verb }.error(&answer)),
+        if answer.status.is_success() {
+            return Ok(answer);
         }
+        if answer.status == StatusCode::UNAUTHORIZED {
+            self.credentials.forget_token(&self.uri, self.deadline).await;
+        }
+        Err(Refusal { uri: &self.uri, name: &self.name, verb }.error(&answer))
     }
 }

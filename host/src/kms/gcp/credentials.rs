@@ -1,240 +1,246 @@
-//! Google credentials: Application Default Credentials ([AIP-4110]), or one credential file, by Google's own `google-cloud-auth`.
+//! Google credentials: Application Default Credentials ([AIP-4110]), or one credential file.
 //!
-//! That library would find them by itself, but it knows only the process's environment, and its errors quote what it can't read.
+//! Google's own library for Rust is not used: it makes HTTP clients of its own, which panic without certificate authorities, read answers of any
+//! length and send tokens in plain http through a proxy. Here each request goes through [`Http`].
 //!
 //! [AIP-4110]: https://google.aip.dev/auth/4110
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+mod aws;
+mod executable;
+mod federation;
+mod fields;
+mod file;
+mod metadata_server;
+mod refresh;
+mod service_account;
+mod subject_token;
+mod token;
+mod token_service;
+
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use google_cloud_auth::build_errors;
-use google_cloud_auth::credentials::{
-    self as google, CacheableResource, EntityTag, external_account, impersonated, mds, service_account, user_account,
-};
-use google_cloud_auth::errors::CredentialsError;
-use google_cloud_gax::exponential_backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
-use google_cloud_gax::retry_policy::{Aip194Strict, LimitedAttemptCount, RetryPolicyExt};
-use reqwest::header::HeaderMap;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use tokio::sync::{Mutex, MutexGuard};
 
-use super::tasks::Tasks;
-use crate::error::{MAX_OUTSIDE_TEXT, printable};
+use self::federation::Federation;
+use self::metadata_server::MetadataServer;
+use self::refresh::RefreshToken;
+use self::service_account::ServiceAccount;
+use self::token::Token;
+use self::token_service::{Impersonation, TokenService};
+use super::universe::Universe;
 use crate::key_uri::Service;
-use crate::kms::absurd::read_by_library;
-use crate::trusted_file::{self, Trust, Untrusted};
-use crate::{Environment, Error, count, shown};
+use crate::kms::http::Http;
+use crate::{Environment, Error, ErrorKind, count, shown};
 
-/// The most bytes of a credential file.
-const MAX_LENGTH: usize = 64 << 10;
-/// Where the metadata server is, if elsewhere than usual.
-const METADATA_VARIABLE: &str = "GCE_METADATA_HOST";
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
-/// Where `gcloud auth application-default login` puts them, below the home folder.
-const WELL_KNOWN: &str = ".config/gcloud/application_default_credentials.json";
-/// What Google's library adds to its messages.
-const ASIDES: [&str; 2] = [" and future attempts will not succeed", " but future attempts may succeed"];
+/// Where gcloud keeps its files, if elsewhere than below the home folder.
+const GCLOUD_VARIABLE: &str = "CLOUDSDK_CONFIG";
+const GCLOUD_FOLDER: &str = ".config/gcloud";
+/// What `gcloud auth application-default login` writes there.
+const WELL_KNOWN: &str = "application_default_credentials.json";
+const QUOTA_VARIABLE: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
+/// What a token may be used for: whatever the caller's roles allow.
+const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 const HINT: &str = "check the credential file (--adc, GOOGLE_APPLICATION_CREDENTIALS) or log in: gcloud auth application-default login";
+
+/// A token is renewed this long before it ends: then metadata servers have a new one.
+const RENEWED: Duration = Duration::from_secs(240);
+/// Where no new token can be got, the old one is used up to this long before it ends.
+const LAST_USE: Duration = Duration::from_secs(10);
 
 /// Credentials that are looked up when they are first needed.
 pub(super) struct Credentials {
+    http: Arc<Http>,
+    environment: Environment,
     place: Place,
-    found: Mutex<Option<Arc<Found>>>,
-    /// Which token was given last: the library renews it by itself.
-    token: Mutex<Option<EntityTag>>,
-}
-
-/// What Google's library made of them. What it does in the background ends when nobody holds this any more.
-struct Found {
-    credentials: google::Credentials,
-    _tasks: Tasks,
+    /// Which universe they have to be of, unless the address of Cloud KMS was configured.
+    universe: Option<Universe>,
+    /// Held while a token is asked for, so that one request serves all who wait for it.
+    current: Mutex<Option<Current>>,
 }
 
 /// Where they are.
 enum Place {
     /// A file that somebody named.
     File(PathBuf),
-    /// Gcloud's file if there is one, else the metadata server: the default one, or the one at this address.
-    Default { file: Option<PathBuf>, metadata_server: Option<String> },
+    /// Gcloud's file if there is one, else the metadata server.
+    Default(Option<PathBuf>),
+}
+
+/// What was found, and the last token of it.
+struct Current {
+    found: Found,
+    token: Option<Token>,
+}
+
+/// What a place has.
+struct Found {
+    /// What errors call it.
+    place: String,
+    source: Source,
+    /// The domain of its universe, unless it is the usual one.
+    universe: Option<String>,
+    /// Which project calls are counted for.
+    quota_project: Option<String>,
+}
+
+/// Where tokens come from.
+enum Source {
+    ServiceAccount(ServiceAccount),
+    Refresh(RefreshToken),
+    Federated(Box<Federation>),
+    /// With another source's token, for another account.
+    Impersonated(Box<Source>, Impersonation),
+    MetadataServer(MetadataServer),
+}
+
+impl Source {
+    async fn token(&self, service: &TokenService<'_>) -> Result<Token, Error> {
+        match self {
+            Self::ServiceAccount(account) => account.token(service.key),
+            Self::Refresh(refresh) => refresh.token(service).await,
+            Self::Federated(federation) => federation.token(service).await,
+            Self::Impersonated(source, impersonation) => {
+                let token = Box::pin(source.token(service)).await?;
+                impersonation.token(service, &token).await
+            }
+            Self::MetadataServer(server) => server.token(service).await,
+        }
+    }
 }
 
 impl Credentials {
     /// Those in `file`, or Application Default Credentials.
-    pub(super) fn new(file: Option<PathBuf>, environment: &Environment) -> Self {
+    pub(super) fn new(http: Arc<Http>, file: Option<PathBuf>, environment: &Environment, universe: Option<Universe>) -> Self {
         let named = file.or_else(|| environment.get(VARIABLE).map(PathBuf::from));
-        let place = named.map(Place::File).unwrap_or_else(|| Place::Default {
-            file: environment.get("HOME").map(|home| PathBuf::from(home).join(WELL_KNOWN)),
-            metadata_server: environment.get(METADATA_VARIABLE).map(|host| format!("http://{}", host.to_string_lossy())),
-        });
-        Self { place, found: Mutex::new(None), token: Mutex::new(None) }
+        let gcloud = || {
+            let home = || environment.get("HOME").map(|home| PathBuf::from(home).join(GCLOUD_FOLDER));
+            environment.get(GCLOUD_VARIABLE).map(PathBuf::from).or_else(home)
+        };
+        let place = named.map_or_else(|| Place::Default(gcloud().map(|folder| folder.join(WELL_KNOWN))), Place::File);
+        Self { http, environment: environment.clone(), place, universe, current: Mutex::default() }
     }
 
     /// The headers that authorise one call for `key`.
     pub(super) async fn headers(&self, key: &str, deadline: Instant) -> Result<HeaderMap, Error> {
-        let found = self.get(key)?;
-        let time = deadline.saturating_duration_since(Instant::now());
-        match tokio::time::timeout(time, read_by_library(found.credentials.headers(http::Extensions::new()))).await {
-            Ok(Ok(Ok(CacheableResource::New { data, entity_tag }))) => {
-                let before = self.token.lock().unwrap_or_else(PoisonError::into_inner).replace(entity_tag.clone());
-                if before != Some(entity_tag) {
-                    count::token(Service::Gcp, true);
-                }
-                Ok(data)
+        let mut current = self.lock(key, deadline).await?;
+        let service = TokenService { http: &self.http, environment: &self.environment, key, deadline };
+        let Current { found, token } = match &mut *current {
+            Some(current) => current,
+            none => none.insert(Current { found: self.find(&service).await?, token: None }),
+        };
+        let header = match token {
+            Some(token) if token.lasts(RENEWED) => token.header(),
+            _ => match self.renewed(found, &service).await {
+                Ok(new) => token.insert(new).header(),
+                Err(error) => match token.take().filter(|old| error.kind() == ErrorKind::Unavailable && old.lasts(LAST_USE)) {
+                    Some(old) => token.insert(old).header(),
+                    None => {
+                        // The next exchange looks whether they were mended, or others came.
+                        *current = None;
+                        return Err(error);
+                    }
+                },
+            },
+        };
+        let mut headers = HeaderMap::from_iter([(AUTHORIZATION, header)]);
+        if let Some(project) = &found.quota_project {
+            headers.insert("x-goog-user-project", HeaderValue::from_str(project).expect("it was looked at when it was read"));
+        }
+        Ok(headers)
+    }
+
+    /// Forgets the token, which Cloud KMS doesn't accept: it may have been revoked before its time.
+    pub(super) async fn forget_token(&self, key: &str, deadline: Instant) {
+        if let Ok(mut current) = self.lock(key, deadline).await {
+            *current = None;
+        }
+    }
+
+    async fn lock(&self, key: &str, deadline: Instant) -> Result<MutexGuard<'_, Option<Current>>, Error> {
+        let late = |_| Error::Unavailable {
+            key: key.to_owned(),
+            reason: "another exchange's request for a Google token did not end in time".into(),
+        };
+        tokio::time::timeout_at(deadline.into(), self.current.lock()).await.map_err(late)
+    }
+
+    async fn renewed(&self, found: &Found, service: &TokenService<'_>) -> Result<Token, Error> {
+        tracing::debug!(key = service.key, place = found.place, "asking for a Google access token");
+        let time = service.deadline.saturating_duration_since(Instant::now());
+        let late = |_| service.unavailable(&format!("there was no answer within {:.1} seconds", time.as_secs_f32()));
+        let token = tokio::time::timeout(time, found.source.token(service)).await.map_err(late).flatten();
+        count::token(Service::Gcp, token.is_ok());
+        token.map_err(|error| match &found.source {
+            Source::MetadataServer(_) => self.no_credentials(service.key, error),
+            _ => error,
+        })
+    }
+
+    async fn find(&self, service: &TokenService<'_>) -> Result<Found, Error> {
+        let mut found = match self.file() {
+            Some(path) => file::read(path)?,
+            None => {
+                let server = MetadataServer::new(&self.environment)?;
+                // Asked only where it matters: who names an address has said where tokens may go.
+                let universe = match &self.universe {
+                    Some(_) => server.universe(service).await.map_err(|error| self.no_credentials(service.key, error))?,
+                    None => None,
+                };
+                Found { place: "the metadata server".into(), source: Source::MetadataServer(server), universe, quota_project: None }
             }
-            // Answered only to those who say which version they have.
-            Ok(Ok(Ok(CacheableResource::NotModified))) => Ok(HeaderMap::new()),
-            Ok(Ok(Err(error))) => Err(self.failed(key, &error)),
-            // The task that asks for tokens has ended, so the library would panic for ever.
-            Ok(Err(absurd)) => {
-                count::token(Service::Gcp, false);
-                self.forget();
-                Err(self.unavailable(key, &absurd.to_string()))
-            }
-            Err(_) => Err(self.unavailable(key, &format!("there was no answer within {:.1} seconds", time.as_secs_f32()))),
+        };
+        if let Some(universe) = &self.universe {
+            universe.check(&found.place, found.universe.as_deref())?;
         }
+        found.quota_project = self.quota_project(found.quota_project)?;
+        Ok(found)
     }
 
-    fn get(&self, key: &str) -> Result<Arc<Found>, Error> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*found {
-            Some(found) => Ok(found.clone()),
-            None => Ok(found.insert(Arc::new(self.find(key)?)).clone()),
+    /// The environment's, or else the file's.
+    fn quota_project(&self, of_file: Option<String>) -> Result<Option<String>, Error> {
+        let named = self.environment.get(QUOTA_VARIABLE).map(|project| project.to_string_lossy().into_owned());
+        let place = if named.is_some() { QUOTA_VARIABLE } else { "`quota_project_id` in the credential file" };
+        let project = named.or(of_file);
+        let is_project = |project: &String| shown::name(project).is_harmless() && HeaderValue::from_str(project).is_ok();
+        if project.as_ref().is_none_or(is_project) {
+            return Ok(project);
         }
+        Err(Error::Configuration { place: place.into(), reason: "it does not hold the id of a project; set it to one, or unset it".into() })
     }
 
-    fn find(&self, key: &str) -> Result<Found, Error> {
-        let failed =
-            |error| Error::Unavailable { key: key.to_owned(), reason: format!("no thread can ask for Google access tokens: {error}") };
-        let tasks = Tasks::new().map_err(failed)?;
-        let credentials = tasks.run(|| self.place.find())?;
-        Ok(Found { credentials, _tasks: tasks })
-    }
-
-    fn forget(&self) {
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn failed(&self, key: &str, error: &CredentialsError) -> Error {
-        count::token(Service::Gcp, false);
-        let reason = told(error);
-        if error.is_transient() {
-            return self.unavailable(key, &reason);
-        }
-        // The library would say the same for ever; the next exchange looks whether they were mended.
-        self.forget();
-        let message = format!("no Google access token was given: {reason}");
-        // No KMS has answered: hence no status.
-        Error::Kms { key: key.to_owned(), status: 0, code: "CREDENTIALS".into(), message, hint: HINT.into() }
-    }
-
-    fn unavailable(&self, key: &str, reason: &str) -> Error {
-        let key = key.to_owned();
+    /// The file with credentials, unless the metadata server is to be asked.
+    fn file(&self) -> Option<&PathBuf> {
         match &self.place {
-            Place::Default { file, .. } if !self.place.is_file() => {
-                let file = file.as_ref().map(|path| format!(" or in {}", shown::path(path))).unwrap_or_default();
-                Error::NoCredentials {
-                    key,
-                    reason: format!(
-                        "there are no Google credentials: no file is named by --adc, `credentials` below `[gcp]` or {VARIABLE}{file}, and \
-                         the metadata server gave no token: {reason}"
-                    ),
-                    hint: "log in (gcloud auth application-default login) or name a credential file; on Google Cloud, attach a service account"
-                        .into(),
-                }
-            }
-            _ => Error::Unavailable { key, reason: format!("no Google access token was given: {reason}") },
-        }
-    }
-}
-
-impl Place {
-    fn find(&self) -> Result<google::Credentials, Error> {
-        match self {
-            Self::File(path) => read(path),
-            Self::Default { file: Some(path), .. } if self.is_file() => read(path),
-            Self::Default { metadata_server, .. } => {
-                let builder = mds::Builder::default().with_retry_policy(retries()).with_backoff_policy(waits());
-                if let Some(address) = metadata_server.as_ref().filter(|address| !shown::address(address).is_harmless()) {
-                    return Err(unusable(METADATA_VARIABLE, &format!("{} is no address", shown::address(address))));
-                }
-                let builder = metadata_server.iter().fold(builder, |builder, address| builder.with_endpoint(address));
-                builder.build().map_err(|error| unusable("the metadata server", &error.to_string()))
-            }
+            Place::File(path) => Some(path),
+            Place::Default(path) => path.as_ref().filter(|path| path.exists()),
         }
     }
 
-    fn is_file(&self) -> bool {
-        match self {
-            Self::File(_) => true,
-            Self::Default { file, .. } => file.as_ref().is_some_and(|path| path.exists()),
+    /// There is no file, and the metadata server gave nothing.
+    fn no_credentials(&self, key: &str, error: Error) -> Error {
+        if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Kms) {
+            return error;
+        }
+        let said = error.to_string();
+        let said = said.strip_prefix(key).and_then(|said| said.strip_prefix(": ")).unwrap_or(&said);
+        let gcloud = match &self.place {
+            Place::Default(Some(path)) => format!(", there is no {} (its folder can be set by {GCLOUD_VARIABLE})", shown::path(path)),
+            _ => String::new(),
+        };
+        Error::NoCredentials {
+            key: key.to_owned(),
+            reason: format!(
+                "there are no Google credentials: no file is named by --adc, `credentials` below `[gcp]` or {VARIABLE}{gcloud}, and the metadata \
+                 server gave no token: {}",
+                said.strip_prefix(token_service::NO_TOKEN).unwrap_or(said)
+            ),
+            hint: "log in (gcloud auth application-default login) or name a credential file; on Google Cloud, attach a service account, and on GKE let the \
+                   pod's account use one (roles/iam.workloadIdentityUser)"
+                .into(),
         }
     }
-}
-
-/// Reads a credential file of any type that Application Default Credentials may have.
-fn read(path: &Path) -> Result<google::Credentials, Error> {
-    let place = shown::path(path).to_string();
-    let text = trusted_file::read(path, Trust::Credential, MAX_LENGTH).map_err(|untrusted| unusable(&place, &untrusted.line(path)))?;
-    let json: serde_json::Value = serde_json::from_slice(&text).map_err(|_| unusable(&place, "it is not JSON"))?;
-    let kind = json.get("type").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
-    // A token that the library reads by itself, at each exchange of it.
-    if let Some(file) = json.pointer("/credential_source/file").and_then(serde_json::Value::as_str) {
-        check_subject_token(Path::new(file))?;
-    }
-    let built = match kind.as_str() {
-        // Signs its own tokens, so there is nothing to try again.
-        "service_account" => service_account::Builder::new(json).build(),
-        "authorized_user" => user_account::Builder::new(json).with_retry_policy(retries()).with_backoff_policy(waits()).build(),
-        "impersonated_service_account" => {
-            impersonated::Builder::new(json).with_retry_policy(retries()).with_backoff_policy(waits()).build()
-        }
-        "external_account" => external_account::Builder::new(json).with_retry_policy(retries()).with_backoff_policy(waits()).build(),
-        _ => return Err(unusable(&place, &format!("its `type` is not that of a credential: {}", shown::name(&kind)))),
-    };
-    built.map_err(|error| unusable(&place, &malformed(&kind, &error)))
-}
-
-fn check_subject_token(file: &Path) -> Result<(), Error> {
-    match trusted_file::check(file, Trust::Credential, MAX_LENGTH) {
-        // It may be there by the time that it is needed, and the library says so where it isn't.
-        Ok(()) | Err(Untrusted::System(_)) => Ok(()),
-        Err(untrusted) => Err(unusable(&shown::path(file).to_string(), &untrusted.line(file))),
-    }
-}
-
-/// Only what passes is tried again: the same as with the KMS itself.
-fn retries() -> LimitedAttemptCount<Aip194Strict> {
-    Aip194Strict.with_attempt_limit(4)
-}
-
-fn waits() -> ExponentialBackoff {
-    ExponentialBackoffBuilder::new().with_initial_delay(Duration::from_millis(200)).clamp()
-}
-
-/// What is wrong with a file. The library's text may quote a value, which may be a secret, unless it is about one that isn't there.
-fn malformed(kind: &str, error: &build_errors::Error) -> String {
-    let text = error.to_string();
-    match text.find("missing field `") {
-        Some(start) => format!("it is not a whole credential of type `{kind}`: {}", &text[start..]),
-        None if error.is_missing_field() => format!("it is not a whole credential of type `{kind}`: {text}"),
-        None => format!("it is not a well-formed credential of type `{kind}`"),
-    }
-}
-
-fn unusable(place: &str, reason: &str) -> Error {
-    let reason = format!(
-        "{}; name a readable credential file with --adc or {VARIABLE}, or log in: gcloud auth application-default login",
-        printable(reason, MAX_OUTSIDE_TEXT)
-    );
-    Error::Configuration { place: format!("the credentials in {place}"), reason }
-}
-
-/// What Google's library says where it knows most, and the cause of that. A token service's answer is among it: shown, but as text of
-/// outside origin.
-fn told(error: &CredentialsError) -> String {
-    let chain = || std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let plain = |text: String| ASIDES.iter().fold(text, |text, aside| text.replace(aside, ""));
-    let says = chain().filter_map(|error| error.downcast_ref::<CredentialsError>()).last();
-    let says = plain(says.map(ToString::to_string).unwrap_or_default());
-    let cause = plain(chain().last().map(ToString::to_string).unwrap_or_default());
-    printable(&if says == cause { says } else { format!("{says}: {cause}") }, MAX_OUTSIDE_TEXT)
 }
