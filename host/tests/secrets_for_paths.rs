@@ -39,6 +39,10 @@ const VARIABLES: &[(&str, &str)] = &[
     ("BAO_ADDR", VAULT),
     ("VAULT_CACERT", VAULT),
     ("VAULT_NAMESPACE", VAULT),
+    ("VAULT_AGENT_ADDR", VAULT),
+    ("VAULT_CLIENT_CERT", VAULT),
+    ("VAULT_CLIENT_KEY", VAULT),
+    ("VAULT_PROXY_ADDR", VAULT),
     ("AWS_CONFIG_FILE", AWS),
     ("AWS_SHARED_CREDENTIALS_FILE", AWS),
     ("AWS_WEB_IDENTITY_TOKEN_FILE", AWS),
@@ -80,6 +84,11 @@ const SETTINGS: &[(&str, &str)] = &[
     ("[vault]\naddress = 'http://127.0.0.1:1'\n[vault.jwt]\nrole = 'r'\ntoken-file = SECRET", VAULT),
     ("[vault]\naddress = 'http://127.0.0.1:1'\n[vault.kubernetes]\nrole = 'r'\ntoken-file = SECRET", VAULT),
     ("[vault]\ntoken = SECRET", VAULT),
+    ("[vault]\nauth = SECRET", VAULT),
+    ("[vault]\naddress = 'http://127.0.0.1:1'\nstandby-redirects = [SECRET]", VAULT),
+    ("[vault]\naddress = 'https://127.0.0.1:1'\nauth = 'none'\nclient-certificate = '/dev/null'\nclient-key = SECRET", VAULT),
+    ("[vault]\naddress = 'https://127.0.0.1:1'\nauth = 'none'\nclient-certificate = SECRET\nclient-key = '/dev/null'", VAULT),
+    ("[vault]\naddress = 'https://127.0.0.1:1'\n[vault.cert]\nmount = SECRET", VAULT),
     ("[aws]\nendpoint = SECRET", AWS),
     ("[azure]\nendpoint = SECRET", AZURE),
     ("[azure]\nsuffixes = [SECRET]", AZURE),
@@ -166,13 +175,18 @@ fn a_secret_in_a_variable_in_place_of_a_path_is_shown_nowhere() {
     for (variable, key) in VARIABLES {
         for secret in SECRETS {
             let mut user = user();
-            if *variable == "HTTPS_PROXY" {
+            if *variable == "HTTPS_PROXY" || variable.starts_with("VAULT_C") || *variable == "VAULT_PROXY_ADDR" {
                 user.set("VAULT_ADDR", "https://127.0.0.1:1");
                 user.set("VAULT_TOKEN", "t");
             }
+            if variable.starts_with("VAULT_CLIENT") {
+                // Half of it is not looked at.
+                user.set("BAO_CLIENT_CERT", "/dev/null");
+                user.set("BAO_CLIENT_KEY", "/dev/null");
+            }
             user.write(".config/ocicrypt-kms/config.toml", SOON);
             if variable.starts_with("AZURE") {
-                if *variable != "AZURE_FEDERATED_TOKEN_FILE" {
+                if !["AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_CERTIFICATE_PATH"].contains(variable) {
                     user.set("AZURE_CLIENT_SECRET", "s");
                 }
                 user.set("AZURE_TENANT_ID", "t");

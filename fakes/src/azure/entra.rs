@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::assertion::Trusted;
 use super::refusal::Refusal;
 use crate::record::json_or_form;
 
@@ -25,6 +26,8 @@ pub(super) struct Entra {
     pub(super) federated_token: String,
     pub(super) identity_header: String,
     pub(super) lifetime: Duration,
+    /// The certificate that the application has, if it has one.
+    pub(super) trusted: Option<Trusted>,
     issued: HashMap<String, Issued>,
 }
 
@@ -40,6 +43,7 @@ impl Entra {
             federated_token: format!("federated.{}", random_hex()),
             identity_header: random_hex(),
             lifetime: Duration::from_secs(3599),
+            trusted: None,
             issued: HashMap::new(),
         }
     }
@@ -98,7 +102,18 @@ pub(super) async fn token(State(shared): State<Shared>, Path(tenant): Path<Strin
         return no(70003, "unsupported_grant_type", "The app requested an unsupported grant type.");
     }
     let by_secret = form["client_secret"] == state.entra.client_secret.as_str();
-    let by_assertion = form["client_assertion"] == state.entra.federated_token.as_str() && form["client_assertion_type"] == JWT_BEARER;
+    let is_assertion = form["client_assertion_type"] == JWT_BEARER;
+    let by_certificate = match (&state.entra.trusted, form["client_assertion"].as_str().filter(|_| is_assertion)) {
+        (Some(trusted), Some(assertion)) => {
+            let endpoint = format!("{}/{TENANT}/oauth2/v2.0/token", state.endpoint);
+            if let Some((code, words)) = trusted.refuses(assertion, CLIENT_ID, &endpoint) {
+                return no(code, "invalid_client", words);
+            }
+            true
+        }
+        _ => false,
+    };
+    let by_assertion = by_certificate || (is_assertion && form["client_assertion"] == state.entra.federated_token.as_str());
     if !by_secret && form["client_assertion"].is_null() {
         return no(
             7000215,

@@ -19,6 +19,7 @@
 //! A client that comes by a vault's own name (its `Host` header) sees the keys of that vault, as the real service has it. One that
 //! comes by the fake's address sees all keys, so their names should differ.
 
+mod assertion;
 mod certificate;
 mod entra;
 mod faults;
@@ -154,6 +155,12 @@ impl FakeAzure {
     /// What a workload proves itself with, for the file that `AZURE_FEDERATED_TOKEN_FILE` names.
     pub fn federated_token(&self) -> String {
         self.shared.lock().entra.federated_token.clone()
+    }
+
+    /// Lets the application prove itself by a certificate, given with its public key (PKCS #1), both in DER. What it signs is checked as Entra
+    /// does.
+    pub fn trust_certificate(&self, certificate: &[u8], public_key: &[u8]) {
+        self.shared.lock().entra.trusted = Some(assertion::Trusted::new(certificate, public_key));
     }
 
     /// The environment variables of an App Service that has a managed identity.

@@ -75,16 +75,25 @@ pub struct Gcp {
     pub credentials: Option<PathBuf>,
 }
 
-/// Settings of the transit engine of HashiCorp Vault and OpenBao. At most one of `token-file`, `approle`, `kubernetes` and `jwt` is set.
+/// Settings of the transit engine of HashiCorp Vault and OpenBao. At most one of `auth`, `token-file`, `approle`, `kubernetes`, `jwt` and `cert`
+/// is set.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Vault {
-    /// The server's address; `VAULT_ADDR` and `BAO_ADDR` come before it.
+    /// The server's address, `https`, `http` to loopback or `unix:///PATH`; `VAULT_ADDR` and `BAO_ADDR` come before it.
     pub address: Option<String>,
+    /// The addresses of the cluster's servers that a standby's redirect (307) is followed to, once, with the token. None by default.
+    pub standby_redirects: Vec<String>,
     /// Certificate authorities in PEM, in place of the system's; `VAULT_CACERT` and `BAO_CACERT` come before it.
     pub ca_file: Option<PathBuf>,
+    /// This client's certificate in PEM, with the certificates between it and its root; `VAULT_CLIENT_CERT` and `BAO_CLIENT_CERT` come before it.
+    pub client_certificate: Option<PathBuf>,
+    /// The certificate's private key in PEM; `VAULT_CLIENT_KEY` and `BAO_CLIENT_KEY` come before it.
+    pub client_key: Option<PathBuf>,
     /// The namespace of mounts; `VAULT_NAMESPACE` and `BAO_NAMESPACE` come before it.
     pub namespace: Option<String>,
+    /// Whether a token is sent at all; with [`VaultAuth::None`], `VAULT_TOKEN` and `BAO_TOKEN` aren't looked at.
+    pub auth: Option<VaultAuth>,
     /// A file that holds a token; `VAULT_TOKEN` and `BAO_TOKEN` come before it and what follows.
     pub token_file: Option<PathBuf>,
     /// Log in by AppRole.
@@ -93,6 +102,17 @@ pub struct Vault {
     pub kubernetes: Option<VaultKubernetes>,
     /// Log in with a JWT.
     pub jwt: Option<VaultJwt>,
+    /// Log in with the client's certificate.
+    pub cert: Option<VaultCert>,
+}
+
+/// Who adds the token to a request to Vault, if it isn't this program.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum VaultAuth {
+    /// Requests are sent without a token: an Agent or Proxy with auto-auth adds its own.
+    None,
 }
 
 /// How to log in to Vault by [AppRole](https://openbao.org/api-docs/auth/approle/).
@@ -128,6 +148,16 @@ pub struct VaultJwt {
     /// A file that holds the JWT. Read for each login, so that something else may renew it.
     pub token_file: PathBuf,
     /// Where the method is mounted: `jwt` by default.
+    pub mount: Option<String>,
+}
+
+/// How to log in to Vault with the [client's certificate](https://openbao.org/api-docs/auth/cert/).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct VaultCert {
+    /// The role's name. Without, the server looks for one that fits the certificate.
+    pub role: Option<String>,
+    /// Where the method is mounted: `cert` by default.
     pub mount: Option<String>,
 }
 
@@ -329,7 +359,8 @@ mod tests {
         let config = Config::parse(&text).unwrap();
         assert_eq!(config.provider.as_deref(), Some("kmscrypt"));
         assert!(config.keys.is_some() && config.policy.is_some() && config.keystore.is_some() && config.gcp.endpoint.is_some());
-        assert!(config.vault.address.is_some() && config.vault.approle.is_some());
+        assert!(config.vault.address.is_some() && config.vault.approle.is_some() && !config.vault.standby_redirects.is_empty());
+        assert!(config.vault.client_certificate.is_some() && config.vault.client_key.is_some());
         assert!(config.component.file.is_some() && config.component.sha256.is_some() && config.component.cache && config.hardening);
         assert!(config.aws.endpoint.is_some());
         assert!(config.azure.endpoint.is_some() && !config.azure.suffixes().unwrap().is_empty());

@@ -36,6 +36,8 @@ impl AzureKey {
         match segments(rest)?.as_slice() {
             [host, "keys", key] => Self::new(host, key, None, addresses),
             [host, "keys", key, version] => Self::new(host, key, Some(version), addresses),
+            // Somebody else's address: that of a server of Vault, say.
+            [host, ..] if !is_host(host, addresses) => Err(KeyUriError::NotOfAzure(quoted(rest))),
             _ => Err(shape(rest)),
         }
     }
@@ -85,6 +87,11 @@ const SUFFIXES: [&str; 6] = [
     "managedhsm.azure.cn",
     "managedhsm.usgovcloudapi.net",
 ];
+
+/// Whether it is the host of a vault or of an HSM pool.
+pub(super) fn is_host(host: &str, addresses: &Addresses) -> bool {
+    check_host(host, addresses).is_ok()
+}
 
 /// The credentials' token goes to this host, so its suffix is compared whole: no deeper name, no longer domain.
 fn check_host(host: &str, addresses: &Addresses) -> Result<String, KeyUriError> {

@@ -30,6 +30,17 @@ pub enum KeyUriError {
     /// A host with a port.
     #[error("the key URI has a port: {0}")]
     Port(String),
+    /// The address of a key in the API of its service.
+    #[error("{found} is the address of a key in an API, not a key URI")]
+    OfApi {
+        /// What follows the scheme.
+        found: String,
+        /// The URI of that key.
+        uri: String,
+    },
+    /// `https://` with something else than a key identifier of Azure.
+    #[error("{0} is not a key identifier of Azure Key Vault, the only key URI that begins with https://")]
+    NotOfAzure(String),
     /// A `%` in front of the query.
     #[error("the key URI has percent-encoding in its path: {0}")]
     PercentInPath(String),
@@ -145,6 +156,15 @@ impl KeyUriError {
             Self::Fragment => "leave the `#` and what follows it out; in a context value, write it as %23".into(),
             Self::UserInfo => "leave it out: credentials come from the service's usual environment or files".into(),
             Self::Port(_) => "leave it out: addresses come from the configuration or the service's environment variables".into(),
+            Self::OfApi { uri, .. } if uri.starts_with("gcpkms:") => format!("write {uri}"),
+            Self::OfApi { uri, .. } => {
+                format!("write {uri}, or openbao:// for OpenBao, and set VAULT_ADDR or BAO_ADDR to the server's address")
+            }
+            Self::NotOfAzure(_) => format!(
+                "write {} for a key of Azure, {} for one of Vault, whose address is set by VAULT_ADDR or BAO_ADDR",
+                Service::Azure.form(),
+                Service::Vault.form()
+            ),
             Self::PercentInPath(_) => "write the names as they are; only query values can be percent-encoded".into(),
             Self::EmptySegment(_) => "write no double slash and none at the end, and leave no name empty".into(),
             Self::DotSegment(_) => "write the whole path without `.` and `..`".into(),

@@ -269,7 +269,15 @@ impl Key {
         let Some((scheme, rest)) = path.split_once("://") else {
             return AwsKey::parse_bare(path).map(Key::Aws);
         };
-        check_no_port(rest)?;
+        if let "https" | "http" = scheme {
+            of_api(rest).map_or(Ok(()), |uri| Err(KeyUriError::OfApi { found: quoted(rest), uri }))?;
+        }
+        check_no_port(rest).map_err(|port| match scheme {
+            "https" if !azure::is_host(rest.split([':', '/']).next().unwrap_or_default(), addresses) => {
+                KeyUriError::NotOfAzure(quoted(rest))
+            }
+            _ => port,
+        })?;
         match Scheme::of(scheme, addresses).ok_or_else(|| KeyUriError::Scheme(quoted(scheme)))? {
             Scheme::Gcp => GcpKey::parse(rest).map(Key::Gcp),
             Scheme::Aws => AwsKey::parse(rest).map(Key::Aws),
@@ -397,6 +405,19 @@ fn check_length(text: &str) -> Result<(), KeyUriError> {
         return Err(KeyUriError::TooLong(text.len()));
     }
     Ok(())
+}
+
+/// The URI of the key whose address in the API of its service was given: of Vault's transit engine, whose address ends with `keys`, or the name of
+/// an operation, and the key's name; or of Cloud KMS.
+fn of_api(rest: &str) -> Option<String> {
+    let (host, path) = rest.split_once("/v1/")?;
+    if host == "cloudkms.googleapis.com" {
+        let key = GcpKey::parse(path.split(':').next()?).ok()?;
+        return Some(key.identity() + &key.version_suffix());
+    }
+    let (mount, key) = ["/keys/", "/encrypt/", "/decrypt/"].iter().find_map(|verb| path.split_once(verb))?;
+    let key = key.split('/').next()?;
+    Some(VaultKey::parse(VaultFlavour::HashiVault, &format!("{mount}/{key}")).ok()?.identity())
 }
 
 /// Only a colon with a number is a port: the ARN of `aws-kms://ARN` stands in the authority's place and has colons too.

@@ -9,6 +9,7 @@
 mod answer;
 mod az;
 mod challenge;
+mod client_certificate;
 mod credentials;
 mod refusal;
 mod transport;

@@ -16,17 +16,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ocicrypt_kms_protocol::Operation;
 use reqwest::header::{HeaderMap, HeaderName};
-use reqwest::{Client, Identity, Method, StatusCode, Url};
+use reqwest::{Client, Method, StatusCode, Url};
 use zeroize::Zeroizing;
 
-use self::credential::{Credential, Shown, read_certificate};
+use self::credential::{Credential, Shown};
 use self::headers::{RequestHeaders, can_hold_credential, told};
 use self::path::Target;
 pub use self::rule::Rule;
 use crate::config::HttpKms;
 use crate::error::printable;
 use crate::key_uri::{Key, KeyUri, is_endpoint_name};
-use crate::kms::http::{address, below, client_of, note_request_id, parse_endpoint, read_at_most, root_cause, unreachable};
+use crate::kms::http::{address, below, client_of, note_request_id, parse_endpoint, read_at_most, unreachable};
+use crate::kms::way::{ClientCertificate, Way};
 use crate::{Error, count};
 
 /// The endpoints of a host, by name.
@@ -276,14 +277,9 @@ impl Endpoint {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let identity = self.certificate.as_ref().map(|(certificate, key)| {
-            let wrong = |error| Error::Configuration {
-                place: format!("the client certificate in {} and {}", crate::shown::path(certificate), crate::shown::path(key)),
-                reason: root_cause(&error),
-            };
-            Identity::from_pem(&read_certificate(certificate, key)?).map_err(wrong)
-        });
-        let client = client_of(self.url.scheme() == "https", self.authorities.as_deref(), identity.transpose()?)?;
+        let certificate = self.certificate.clone().map(|(certificate, key)| ClientCertificate { certificate, key, is_private: true });
+        let way = Way { certificate, ..Way::default() };
+        let client = client_of(self.url.scheme() == "https", self.authorities.as_deref(), &way)?;
         Ok(self.client.get_or_init(|| client))
     }
 }

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Certificate, Client, ClientBuilder, Identity, Method, RequestBuilder, StatusCode, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, StatusCode, Url};
 use zeroize::Zeroizing;
 
 pub use super::answer::Answer;
 use super::answer::retry_after;
+use super::way::Way;
 use crate::kms::request_id;
 use crate::trusted_file::{self, Trust};
 use crate::{Error, count, shown};
@@ -41,6 +42,7 @@ pub struct Http {
     plain: OnceLock<Client>,
     /// Whom to trust in place of the system's roots.
     authorities: Option<PathBuf>,
+    way: Way,
 }
 
 /// One call to a service, for one key.
@@ -89,6 +91,12 @@ impl Http {
         Self { authorities: Some(file), ..Self::default() }
     }
 
+    /// The same clients, by another way.
+    #[must_use]
+    pub fn by(self, way: Way) -> Self {
+        Self { way, ..self }
+    }
+
     /// Makes a call and reads the answer. A call is repeated after 429, 5xx and broken connections, if it may be, with growing waits, as long
     /// as the deadline allows; the seconds of a `Retry-After` are heeded.
     ///
@@ -110,7 +118,8 @@ impl Http {
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         }
         let request = || client.request(method.clone(), url.clone()).headers(headers.clone()).body(body.clone());
-        let attempt = || attempt(request(), key, url, deadline, is_busy);
+        let tells_redirects = self.way.tells_redirects;
+        let attempt = || attempt(request(), key, url, deadline, is_busy, tells_redirects);
         let waits = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_times(RETRIES).with_jitter();
         let outcome = attempt
             .retry(waits)
@@ -132,16 +141,16 @@ impl Http {
         if let Some(client) = place.get() {
             return Ok(client);
         }
-        let client = client_of(encrypted, self.authorities.as_deref(), None)?;
+        let client = client_of(encrypted, self.authorities.as_deref(), &self.way)?;
         Ok(place.get_or_init(|| client))
     }
 }
 
-/// A client that follows no redirect, for `https`, with this client certificate, or for `http` to loopback.
-pub(crate) fn client_of(encrypted: bool, authorities: Option<&Path>, identity: Option<Identity>) -> Result<Client, Error> {
+/// A client that follows no redirect, for `https` or for `http` to loopback.
+pub(crate) fn client_of(encrypted: bool, authorities: Option<&Path>, way: &Way) -> Result<Client, Error> {
     let builder = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(ATTEMPT);
     let builder = if encrypted { builder.https_only(true) } else { builder.no_proxy() };
-    let builder = identity.into_iter().fold(builder, ClientBuilder::identity);
+    let builder = way.take(builder, encrypted)?;
     match authorities {
         Some(file) if encrypted => trusting(builder, file),
         _ => builder.build().map_err(|error| Error::Internal { reason: format!("HTTP can't be set up: {}", root_cause(&error)) }),
@@ -165,11 +174,12 @@ async fn attempt(
     url: &Url,
     deadline: Instant,
     is_busy: fn(&Answer) -> bool,
+    tells_redirects: bool,
 ) -> Result<Answer, Failure> {
     let time = ATTEMPT.min(deadline.saturating_duration_since(Instant::now()));
     let exchange = async {
         let response = request.send().await.map_err(|error| Failure::of(url, &error))?;
-        let (answer, wait) = read(key, url, response).await?;
+        let (answer, wait) = read(key, url, response, tells_redirects).await?;
         if is_busy(&answer) { Err(Failure::Busy(answer, wait)) } else { Ok(answer) }
     };
     let host = url.host_str().unwrap_or_default();
@@ -182,19 +192,33 @@ async fn attempt(
 }
 
 /// An answer, and when the service asks to be asked again.
-async fn read(key: &str, url: &Url, mut response: reqwest::Response) -> Result<(Answer, Option<Duration>), Failure> {
+async fn read(key: &str, url: &Url, mut response: reqwest::Response, tells_redirects: bool) -> Result<(Answer, Option<Duration>), Failure> {
     let status = response.status();
     let host = address(url);
     let wrong = |reason: String| Failure::Final(Error::Unavailable { key: key.to_owned(), reason });
-    if status.is_redirection() {
+    if status.is_redirection() && !(tells_redirects && status == StatusCode::TEMPORARY_REDIRECT) {
         return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
     }
     let wait = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.as_bytes()));
     note_request_id(response.headers());
-    let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (challenge, location) = (header(WWW_AUTHENTICATE), header(LOCATION));
     let body = read_body(&mut response).await.map_err(|error| Failure::Broken(unreachable(url, &error)))?;
     let body = body.ok_or_else(|| wrong(format!("{host} answered more than {MAX_ANSWER} bytes")))?;
-    Ok((Answer { status, challenge, body }, wait))
+    if url.scheme() == "http" && wants_tls(status, &body) {
+        return Err(wrong(format!(
+            "{host} was asked in plain http and speaks TLS at this port; write https:// in place of http:// in its address"
+        )));
+    }
+    Ok((Answer { status, challenge, location, body }, wait))
+}
+
+/// Whether a server that speaks TLS says that it was asked in plain HTTP: Go's, nginx's and Apache's have a sentence for it.
+fn wants_tls(status: StatusCode, body: &[u8]) -> bool {
+    let sentences =
+        ["HTTP request to an HTTPS server", "HTTP request was sent to HTTPS port", "speaking plain HTTP to an SSL-enabled server"];
+    let text = String::from_utf8_lossy(&body[..body.len().min(1024)]);
+    status == StatusCode::BAD_REQUEST && sentences.iter().any(|sentence| text.contains(sentence))
 }
 
 impl Failure {
@@ -367,7 +391,7 @@ mod tests {
 
     #[test]
     fn what_may_have_been_acted_upon_is_repeated_only_if_it_changes_nothing() {
-        let busy = |status| Failure::Busy(Answer { status, challenge: None, body: Zeroizing::default() }, None);
+        let busy = |status| Failure::Busy(Answer { status, challenge: None, location: None, body: Zeroizing::default() }, None);
         let told = |status: u16| busy(StatusCode::from_u16(status).unwrap());
         for failure in [told(500), told(502), told(503), told(504), Failure::Broken(String::new())] {
             assert!(failure.may_be_repeated(Repeat::Freely) && !failure.may_be_repeated(Repeat::IfNotActedUpon), "{}", failure.reason());

@@ -28,6 +28,8 @@ pub mod public_key;
 pub(crate) mod request_id;
 #[cfg(feature = "vault")]
 pub mod vault;
+#[cfg(feature = "http")]
+pub mod way;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -8,6 +8,7 @@
 //! [`encrypt`]: https://openbao.org/api-docs/secret/transit/#encrypt-data
 //! [`decrypt`]: https://openbao.org/api-docs/secret/transit/#decrypt-data
 
+mod address;
 mod answer;
 mod credentials;
 mod refusal;
@@ -49,7 +50,9 @@ impl Vault {
 #[must_use]
 pub fn host(environment: &Environment, config: &config::Vault) -> Option<String> {
     let settings = Settings { flavour: VaultFlavour::HashiVault, environment, config };
-    settings.address().ok()??.host_str().map(str::to_owned)
+    let address = settings.address().ok()??;
+    // A socket's host is only a name.
+    if address.socket.is_some() { None } else { address.url.host_str().map(str::to_owned) }
 }
 
 #[async_trait]

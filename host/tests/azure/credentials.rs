@@ -95,8 +95,11 @@ fn settings_that_cannot_be_used_are_named() {
         (&[("AZURE_TENANT_ID", "")], "AZURE_TENANT_ID: it is not set"),
         (&[("AZURE_CLIENT_ID", "")], "AZURE_CLIENT_ID: it is not set"),
         (&[("AZURE_AUTHORITY_HOST", "http://127.0.0.1:1")], "AZURE_AUTHORITY_HOST: it is not an https address"),
-        (&[("AZURE_CLIENT_SECRET", ""), ("AZURE_CLIENT_CERTIFICATE_PATH", "/c")], "AZURE_CLIENT_CERTIFICATE_PATH: client certificates"),
-        (&[("AZURE_CLIENT_SECRET", ""), ("AZURE_FEDERATED_TOKEN_FILE", "/nonexistent")], "the credentials of a workload identity"),
+        (&[("AZURE_CLIENT_SECRET", ""), ("AZURE_CLIENT_CERTIFICATE_PATH", "/c")], "the client certificate in /c: No such file"),
+        (
+            &[("AZURE_CLIENT_SECRET", ""), ("AZURE_FEDERATED_TOKEN_FILE", "/nonexistent")],
+            "AZURE_FEDERATED_TOKEN_FILE: the token in /nonexistent",
+        ),
         (&[("AZURE_TOKEN_CREDENTIALS", "none")], "AZURE_TOKEN_CREDENTIALS: it is none of prod, dev, "),
     ];
     for (variables, says) in table {

@@ -1,12 +1,13 @@
 //! Keys of Azure Key Vault and Managed HSM against a fake of them: the protocol, the faults, the credentials, and what an image may not
 //! bring about.
 
+pub mod client_certificates;
 mod credentials;
 mod faults;
 mod images;
 mod keys;
 mod packets;
-mod program;
+pub mod program;
 mod refusals;
 mod sdk;
 mod stage;

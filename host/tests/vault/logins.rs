@@ -183,7 +183,8 @@ fn a_missing_token_is_told() {
     assert_eq!(
         error.line(),
         format!(
-            "{KEY}: there is no token for Vault; set BAO_TOKEN, log in (`bao login`), or configure `token-file` or a login below `[vault]`"
+            "{KEY}: there is no token for Vault; set BAO_TOKEN, log in (`bao login`), or configure `token-file` or a login below `[vault]`; if an \
+             Agent or Proxy with auto-auth listens there, write `auth = \"none\"` there, and it adds its own token"
         )
     );
 }

@@ -5,9 +5,10 @@ mod logins;
 mod packets;
 mod program;
 mod refusals;
-mod replies;
+pub mod replies;
 mod rsa;
-mod user;
+pub mod user;
+pub mod ways;
 
 /// A key that each test's server has: aes256-gcm96.
 const KEY: &str = "openbao://transit/k";

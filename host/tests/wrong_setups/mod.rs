@@ -1,4 +1,10 @@
-//! Set-ups as people get them wrong: each message names the thing and the remedy. One table for each service.
+//! Wrong set-ups, as people have them: each is answered with a line that names the thing and the remedy. One table for each service.
 
+/// Azure Key Vault.
+mod azure;
 /// Google Cloud KMS.
 mod gcp;
+/// Key URIs.
+mod key_uri;
+/// Vault and OpenBao.
+mod vault;

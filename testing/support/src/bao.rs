@@ -1,8 +1,8 @@
-//! OpenBao's server in memory, on loopback, with TLS by a certificate authority of its own.
+//! OpenBao's server in memory, and its Proxy, on loopback, with TLS by a certificate authority of its own.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, pipe};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use ocicrypt_kms::protocol::bytes;
@@ -23,20 +23,28 @@ pub struct Bao {
 impl Bao {
     /// Serves on a free port. Between finding it and using it, somebody else may take it: hence the attempts.
     pub fn start() -> Self {
-        let bao = (0..5).find_map(|_| Self::try_start()).expect("bao server does not start");
+        Self::listening(|_| String::new())
+    }
+
+    /// Listens elsewhere, too: as a text of its configuration says, which is told the server's own folder.
+    pub fn listening(more: impl Fn(&Path) -> String) -> Self {
+        let bao = (0..5).find_map(|_| Self::try_start(&more)).expect("bao server does not start");
         bao.run(&["secrets", "enable", "transit"]);
         bao.run(&["write", "-f", "transit/keys/k"]);
         bao
     }
 
-    fn try_start() -> Option<Self> {
+    fn try_start(more: impl Fn(&Path) -> String) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
+        let listeners = folder.path().join("listeners.hcl");
+        std::fs::write(&listeners, more(folder.path())).expect("a file");
         let port = free_ports();
         let mut process = Command::new(program())
             .args(["server", "-dev", "-dev-tls", "-dev-no-store-token"])
             .arg(format!("-dev-tls-cert-dir={}", folder.path().display()))
             .arg(format!("-dev-root-token-id={ROOT}"))
             .arg(format!("-dev-listen-address=127.0.0.1:{port}"))
+            .arg(format!("-config={}", listeners.display()))
             .env_clear()
             .env("HOME", folder.path())
             .stdin(Stdio::null())
@@ -82,6 +90,48 @@ impl Bao {
         text_of(&mut command).trim_end().to_owned()
     }
 
+    /// A Proxy in front of this server. With a policy, it adds a token of its own, which has that policy, to requests that have none.
+    pub fn proxy(&self, policy: Option<&str>) -> BaoProxy {
+        let looks_at_itself = "path \"auth/token/lookup-self\" { capabilities = [\"read\"] }";
+        let token = policy.map(|policy| self.token(&format!("{policy}\n{looks_at_itself}")));
+        (0..5).find_map(|_| self.try_proxy(token.as_deref())).expect("bao proxy does not start")
+    }
+
+    fn try_proxy(&self, token: Option<&str>) -> Option<BaoProxy> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (port, socket) = (free_ports(), folder.path().join("proxy.sock"));
+        let auto_auth = token.map(|token| {
+            let file = folder.path().join("token");
+            std::fs::write(&file, token).expect("a file");
+            let method = format!("method \"token_file\" {{ config = {{ token_file_path = \"{}\" }} }}", file.display());
+            format!("auto_auth {{\n{method}\n}}\napi_proxy {{\nuse_auto_auth_token = true\n}}\n")
+        });
+        let text = format!(
+            "vault {{\naddress = \"{}\"\nca_cert = \"{}\"\n}}\n{}listener \"unix\" {{\naddress = \"{}\"\ntls_disable = true\n}}\n\
+             listener \"tcp\" {{\naddress = \"127.0.0.1:{port}\"\ntls_disable = true\n}}\n",
+            self.address(),
+            self.authority().display(),
+            auto_auth.unwrap_or_default(),
+            socket.display()
+        );
+        let config = folder.path().join("proxy.hcl");
+        std::fs::write(&config, text).expect("a file");
+        let (reader, writer) = pipe().expect("a pipe");
+        let mut command = Command::new(program());
+        command.arg("proxy").arg(format!("-config={}", config.display())).env_clear().env("HOME", folder.path()).stdin(Stdio::null());
+        command.stdout(writer.try_clone().expect("a pipe")).stderr(writer);
+        let process = command.spawn().unwrap_or_else(|error| panic!("{}: {error}; run `tools/setup test`", program().display()));
+        // What is left of the pipe's other end is the proxy's.
+        drop(command);
+        let proxy = BaoProxy { process, _folder: folder, address: format!("http://127.0.0.1:{port}"), socket };
+        let ready = if token.is_some() { "authentication successful" } else { "Proxy started" };
+        let mut lines = BufReader::new(reader).lines().map_while(Result::ok);
+        let found = lines.by_ref().find(|line| line.contains(ready) || line.contains("error authenticating"))?;
+        assert!(found.contains(ready), "{found}");
+        std::thread::spawn(move || lines.for_each(drop));
+        Some(proxy)
+    }
+
     /// A token with this policy and no other.
     pub fn token(&self, policy: &str) -> String {
         let name: String = policy.chars().filter(char::is_ascii_alphabetic).collect();
@@ -105,6 +155,23 @@ impl Bao {
         let ciphertext = format!("ciphertext={ciphertext}");
         let arguments = [&["write", "-field=plaintext", path, &ciphertext][..], more].concat();
         bytes::decode(&self.run(&arguments)).unwrap().to_vec()
+    }
+}
+
+/// A running Proxy. It stops when it is dropped.
+pub struct BaoProxy {
+    process: Child,
+    _folder: TempDir,
+    /// The URL that it listens at, in plain http.
+    pub address: String,
+    /// The Unix socket that it listens at.
+    pub socket: PathBuf,
+}
+
+impl Drop for BaoProxy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

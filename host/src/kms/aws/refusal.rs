@@ -114,7 +114,12 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status: StatusCode::from_u16(status).unwrap(), challenge: None, body: Zeroizing::new(body.as_bytes().to_vec()) }
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            challenge: None,
+            location: None,
+            body: Zeroizing::new(body.as_bytes().to_vec()),
+        }
     }
 
     #[test]

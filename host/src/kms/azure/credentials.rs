@@ -1,12 +1,12 @@
 //! Azure credentials, by Microsoft's own `azure_identity`: the chain of [`DefaultAzureCredential`], which that library doesn't have.
 //!
-//! The first of a client secret, a workload identity, a managed identity and the Azure CLI that is there is used. `AZURE_TOKEN_CREDENTIALS`
+//! The first of a client secret or certificate, a workload identity, a managed identity and the Azure CLI that is there is used. `AZURE_TOKEN_CREDENTIALS`
 //! narrows the chain, as it does in other languages' libraries.
 //!
 //! [`DefaultAzureCredential`]: https://learn.microsoft.com/azure/developer/python/sdk/authentication/credential-chains
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,17 +16,19 @@ use azure_core::error::ErrorKind;
 use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions};
 use azure_core::time::OffsetDateTime;
 use azure_identity::{
-    AzureCliCredential, AzureCliCredentialOptions, ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
-    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
+    AzureCliCredential, AzureCliCredentialOptions, ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
+    ClientSecretCredentialOptions, ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
     WorkloadIdentityCredentialOptions,
 };
+use reqwest::Url;
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::super::absurd::read_by_library;
 use super::super::http::Http;
 use super::az::Az;
-use super::transport::{Transport, has_metadata_service};
+use super::client_certificate::{self, Application};
+use super::transport::{Metadata, Transport};
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::Service;
 use crate::trusted_file::{self, Trust, Untrusted};
@@ -37,6 +39,7 @@ const AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
 const CLIENT_ID: &str = "AZURE_CLIENT_ID";
 const CLIENT_SECRET: &str = "AZURE_CLIENT_SECRET";
 const CERTIFICATE: &str = "AZURE_CLIENT_CERTIFICATE_PATH";
+const SENDS_CHAIN: &str = "AZURE_CLIENT_SEND_CERTIFICATE_CHAIN";
 const TENANT_ID: &str = "AZURE_TENANT_ID";
 const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 
@@ -45,6 +48,10 @@ const IDENTITY_ENDPOINTS: [&str; 2] = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT"];
 
 /// The most bytes of the file of a federated token.
 const MAX_TOKEN: usize = 64 << 10;
+
+/// What to do where there is no such token.
+const PROJECTION: &str =
+    "check the projected volume or the webhook that puts it there, or leave AZURE_FEDERATED_TOKEN_FILE unset to use other credentials";
 
 /// A token that ends sooner is not used any more. Microsoft's libraries do the same.
 const MARGIN: Duration = Duration::from_secs(300);
@@ -63,6 +70,8 @@ type Slot = tokio::sync::Mutex<Option<Source>>;
 /// Where tokens come from.
 struct Source {
     kind: Kind,
+    /// What was found of the credentials that would have been used before.
+    instead: Option<String>,
     credential: Arc<dyn TokenCredential>,
     token: Option<Token>,
 }
@@ -77,12 +86,13 @@ struct Token {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     ClientSecret,
+    ClientCertificate,
     WorkloadIdentity,
     ManagedIdentity,
     AzureCli,
 }
 
-/// In the order in which they are looked for.
+/// In the order in which they are looked for. A certificate is looked for where a secret is, and after it.
 const CHAIN: [Kind; 4] = [Kind::ClientSecret, Kind::WorkloadIdentity, Kind::ManagedIdentity, Kind::AzureCli];
 
 impl Credentials {
@@ -92,10 +102,14 @@ impl Credentials {
 
     /// The `Authorization` header of one call for `key` at a host of `domain`.
     pub(super) async fn bearer(&self, key: &str, domain: &str, deadline: Instant) -> Result<HeaderValue, Error> {
+        let asked = Mutex::new(None);
         let time = deadline.saturating_duration_since(Instant::now());
-        let late = format!("there was no answer within {:.1} seconds", time.as_secs_f32());
-        let header = tokio::time::timeout(time, self.header(key, domain)).await;
-        header.unwrap_or_else(|_| Err(unavailable(key, &late)))
+        let header = tokio::time::timeout(time, self.header(key, domain, &asked)).await;
+        header.unwrap_or_else(|_| {
+            let asked = asked.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let whom = asked.map(|kind| format!("{} was asked: ", kind.described())).unwrap_or_default();
+            Err(late(key, asked, &format!("{whom}there was no answer within {:.1} seconds", time.as_secs_f32())))
+        })
     }
 
     /// Forgets the token for `domain` and where it came from.
@@ -103,7 +117,8 @@ impl Credentials {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).remove(domain);
     }
 
-    async fn header(&self, key: &str, domain: &str) -> Result<HeaderValue, Error> {
+    /// Notes in `asked` what it waits for.
+    async fn header(&self, key: &str, domain: &str, asked: &Mutex<Option<Kind>>) -> Result<HeaderValue, Error> {
         let slot = self.sources.lock().unwrap_or_else(PoisonError::into_inner).entry(domain.to_owned()).or_default().clone();
         let mut found = slot.lock().await;
         let source = match &mut *found {
@@ -113,14 +128,15 @@ impl Credentials {
         if let Some(token) = source.token.as_ref().filter(|token| token.expires > OffsetDateTime::now_utc() + MARGIN) {
             return Ok(token.header.clone());
         }
+        *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(source.kind);
         // The library reads it anew for each token.
         self.check_values(source.kind)?;
         let scope = format!("https://{domain}/.default");
         tracing::debug!(key, scope, credential = source.kind.as_str(), "asking for a token");
         let token = match read_by_library(source.credential.get_token(&[&scope], None)).await {
             Ok(Ok(token)) => Ok(token),
-            Ok(Err(error)) => Err(failed(key, source.kind, &error)),
-            Err(absurd) => Err(unavailable(key, &format!("{} was asked: {absurd}", source.kind.described()))),
+            Ok(Err(error)) => Err(source.failed(key, &error)),
+            Err(absurd) => Err(unavailable(key, &format!("{}: {absurd}", source.asked()))),
         };
         count::token(Service::Azure, token.is_ok());
         match token {
@@ -134,28 +150,42 @@ impl Credentials {
     }
 
     async fn find(&self, domain: &str) -> Result<Source, Error> {
-        let kind = self.choose().await?;
+        let (kind, instead) = self.choose().await?;
         let credential = self.build(kind, domain)?;
-        Ok(Source { kind, credential, token: None })
+        Ok(Source { kind, instead, credential, token: None })
     }
 
-    /// The first of the chain that is there. One that was chosen by name is used whether it seems to be there or not.
-    async fn choose(&self) -> Result<Kind, Error> {
+    /// The first of the chain that is there, and what was found of those before. One that was chosen by name is used whether it seems to be there
+    /// or not.
+    async fn choose(&self) -> Result<(Kind, Option<String>), Error> {
         let chain = self.chain()?;
+        let by_name = chain.len() == 1;
+        let mut instead = None;
         for kind in chain {
             let is_there = match kind {
-                Kind::ClientSecret => self.has(CLIENT_SECRET) || self.has(CERTIFICATE),
+                _ if by_name => true,
+                Kind::ClientSecret | Kind::ClientCertificate => self.has(CLIENT_SECRET) || self.has(CERTIFICATE),
                 Kind::WorkloadIdentity => self.has(TOKEN_FILE),
-                Kind::ManagedIdentity => IDENTITY_ENDPOINTS.iter().any(|name| self.has(name)) || has_metadata_service(&self.http).await,
+                Kind::ManagedIdentity if IDENTITY_ENDPOINTS.iter().any(|name| self.has(name)) => true,
+                Kind::ManagedIdentity => {
+                    instead = Metadata::find(&self.http).await.described();
+                    instead.is_none()
+                }
                 Kind::AzureCli => true,
             };
-            if is_there || chain.len() == 1 {
-                return Ok(*kind);
+            if is_there {
+                return Ok((self.secret_or_certificate(*kind), instead));
             }
         }
-        let reason =
-            format!("it rules the Azure CLI out, and there is no other credential; set {TENANT_ID}, {CLIENT_ID} and {CLIENT_SECRET}");
+        let reason = format!(
+            "it rules the Azure CLI out, and there is no other credential{}; set {TENANT_ID}, {CLIENT_ID} and {CLIENT_SECRET}",
+            instead.map(|found| format!(": {found}")).unwrap_or_default()
+        );
         Err(wrong(CHOICE, reason))
+    }
+
+    fn secret_or_certificate(&self, kind: Kind) -> Kind {
+        if kind == Kind::ClientSecret && !self.has(CLIENT_SECRET) && self.has(CERTIFICATE) { Kind::ClientCertificate } else { kind }
     }
 
     fn chain(&self) -> Result<&'static [Kind], Error> {
@@ -177,14 +207,21 @@ impl Credentials {
         self.check_values(kind)?;
         let built: azure_core::Result<Arc<dyn TokenCredential>> = match kind {
             Kind::ClientSecret => {
-                if !self.has(CLIENT_SECRET) && self.has(CERTIFICATE) {
-                    let reason = format!("client certificates are not supported; set {CLIENT_SECRET}, or use a workload identity");
-                    return Err(wrong(CERTIFICATE, reason));
-                }
                 let (tenant, client) = (self.required(TENANT_ID, kind)?, self.required(CLIENT_ID, kind)?);
                 let secret = Secret::new(self.required(CLIENT_SECRET, kind)?);
                 ClientSecretCredential::new(&tenant, client, secret, Some(ClientSecretCredentialOptions { client_options }))
                     .map(|it| it as _)
+            }
+            Kind::ClientCertificate => {
+                let (tenant, client) = (self.required(TENANT_ID, kind)?, self.required(CLIENT_ID, kind)?);
+                let application = Application {
+                    endpoint: self.token_endpoint(domain, &tenant)?,
+                    client: client.clone(),
+                    file: self.required(CERTIFICATE, kind)?.into(),
+                    sends_chain: self.text(SENDS_CHAIN)?.is_some_and(|text| text == "1" || text.eq_ignore_ascii_case("true")),
+                };
+                let options = ClientAssertionCredentialOptions { client_options };
+                ClientAssertionCredential::new(tenant, client, application, Some(options)).map(|it| it as _)
             }
             Kind::WorkloadIdentity => WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
                 credential_options: ClientAssertionCredentialOptions { client_options },
@@ -200,7 +237,7 @@ impl Credentials {
             .map(|it| it as _),
             Kind::AzureCli => AzureCliCredential::new(Some(AzureCliCredentialOptions {
                 tenant_id: self.text(TENANT_ID)?,
-                executor: Some(Arc::new(Az(self.environment.clone()))),
+                executor: Some(Arc::new(Az::new(self.environment.clone()))),
                 ..AzureCliCredentialOptions::default()
             }))
             .map(|it| it as _),
@@ -229,11 +266,23 @@ impl Credentials {
         // A user and a password in it would stand in errors of the library.
         match cloud.authority_host.starts_with("https://")
             && shown::address(&cloud.authority_host).is_harmless()
-            && reqwest::Url::parse(&cloud.authority_host).is_ok()
+            && Url::parse(&cloud.authority_host).is_ok()
         {
             true => Ok(cloud.into()),
             false => Err(wrong(AUTHORITY, "it is not an https address, such as https://login.microsoftonline.com".into())),
         }
+    }
+
+    /// Where the library asks for a tenant's tokens: whom an assertion is for.
+    fn token_endpoint(&self, domain: &str, tenant: &str) -> Result<Url, Error> {
+        let authority = match self.cloud(domain)? {
+            CloudConfiguration::Custom(custom) => custom.authority_host,
+            CloudConfiguration::AzureChina => "https://login.chinacloudapi.cn".to_owned(),
+            CloudConfiguration::AzureGovernment => "https://login.microsoftonline.us".to_owned(),
+            _ => "https://login.microsoftonline.com".to_owned(),
+        };
+        let endpoint = Url::parse(&authority).and_then(|url| url.join(&format!("/{tenant}/oauth2/v2.0/token")));
+        endpoint.map_err(|_| wrong(TENANT_ID, "it holds something that is not an id".into()))
     }
 
     /// What the library is given: it may quote what isn't what it should be, and would wait for a pipe.
@@ -243,16 +292,20 @@ impl Credentials {
                 return Err(wrong(id, "it holds something that is not an id".into()));
             }
         }
-        match self.text(TOKEN_FILE)?.map(PathBuf::from) {
-            Some(file) if kind == Kind::WorkloadIdentity => match trusted_file::check(&file, Trust::Credential, MAX_TOKEN) {
-                // The library says what it is that it can't read.
-                Ok(()) | Err(Untrusted::System(_)) => Ok(()),
-                Err(untrusted) => {
-                    let reason = format!("the token in {} is not used: {}", shown::path(&file), untrusted.line(&file));
-                    Err(wrong(TOKEN_FILE, reason))
-                }
-            },
+        match kind {
+            Kind::ClientCertificate => client_certificate::check(&PathBuf::from(self.required(CERTIFICATE, kind)?)),
+            Kind::WorkloadIdentity => self.check_token(&PathBuf::from(self.required(TOKEN_FILE, kind)?)),
             _ => Ok(()),
+        }
+    }
+
+    fn check_token(&self, file: &Path) -> Result<(), Error> {
+        let unusable = |reason: String| wrong(TOKEN_FILE, format!("the token in {} is not used: {reason}", shown::path(file)));
+        match trusted_file::read(file, Trust::Credential, MAX_TOKEN) {
+            Ok(token) if token.trim_ascii().is_empty() => Err(unusable(format!("the file is empty; {PROJECTION}"))),
+            Ok(_) => Ok(()),
+            Err(Untrusted::System(error)) => Err(unusable(format!("{error}; {PROJECTION}"))),
+            Err(untrusted) => Err(unusable(untrusted.line(file))),
         }
     }
 
@@ -283,7 +336,7 @@ impl Kind {
     /// The name that `AZURE_TOKEN_CREDENTIALS` has for it.
     fn as_str(self) -> &'static str {
         match self {
-            Self::ClientSecret => "EnvironmentCredential",
+            Self::ClientSecret | Self::ClientCertificate => "EnvironmentCredential",
             Self::WorkloadIdentity => "WorkloadIdentityCredential",
             Self::ManagedIdentity => "ManagedIdentityCredential",
             Self::AzureCli => "AzureCliCredential",
@@ -294,6 +347,7 @@ impl Kind {
     fn described(self) -> &'static str {
         match self {
             Self::ClientSecret => "a client secret (AZURE_CLIENT_SECRET)",
+            Self::ClientCertificate => "a client certificate (AZURE_CLIENT_CERTIFICATE_PATH)",
             Self::WorkloadIdentity => "a workload identity (AZURE_FEDERATED_TOKEN_FILE)",
             Self::ManagedIdentity => "a managed identity",
             Self::AzureCli => "the Azure CLI",
@@ -307,6 +361,10 @@ impl Kind {
                 "set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE, or leave AZURE_FEDERATED_TOKEN_FILE unset to use \
                  other credentials"
             }
+            Self::ClientCertificate => {
+                "set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_CERTIFICATE_PATH, or leave AZURE_CLIENT_CERTIFICATE_PATH unset to use \
+                 other credentials"
+            }
             _ => {
                 "set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or leave AZURE_CLIENT_SECRET unset to use other credentials"
             }
@@ -317,6 +375,9 @@ impl Kind {
         match self {
             Self::ClientSecret => {
                 "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or make a new secret: az ad app credential reset --id CLIENT_ID"
+            }
+            Self::ClientCertificate => {
+                "check AZURE_TENANT_ID and AZURE_CLIENT_ID, and which certificates the application has: az ad app credential list --cert --id CLIENT_ID"
             }
             Self::WorkloadIdentity => {
                 "check AZURE_TENANT_ID and AZURE_CLIENT_ID, and what the application trusts: az ad app federated-credential list --id CLIENT_ID"
@@ -330,11 +391,49 @@ impl Kind {
     }
 }
 
-fn failed(key: &str, kind: Kind, error: &azure_core::Error) -> Error {
-    match told(error) {
-        (reason, true) => unavailable(key, &format!("{} was asked: {reason}", kind.described())),
-        (reason, false) => refused(key, kind, &format!("{} was asked: {reason}", kind.described())),
+impl Source {
+    /// Whom tokens were asked of, and why not somebody else.
+    fn asked(&self) -> String {
+        let instead = self.instead.iter().map(|found| format!("{found}, and ")).collect::<String>();
+        format!("{instead}{} was asked", self.kind.described())
     }
+
+    fn failed(&self, key: &str, error: &azure_core::Error) -> Error {
+        let chain = || std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+        // Of this program: what it says is whole.
+        if let Some(own) = chain().find_map(|error| error.downcast_ref::<Error>()) {
+            return own.clone();
+        }
+        let (reason, passes) = told(error);
+        let reason = format!("{}: {reason}", self.asked());
+        let is_late = |error: &std::io::Error| error.kind() == std::io::ErrorKind::TimedOut;
+        if chain().filter_map(|error| error.downcast_ref()).any(is_late) {
+            return late(key, Some(self.kind), &reason);
+        }
+        if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
+            let hint =
+                "name the authority that signed its certificate in SSL_CERT_FILE, or add it to the system's (update-ca-certificates)";
+            return no_credentials(key, &reason, hint);
+        }
+        if passes { unavailable(key, &reason) } else { refused(key, self.kind, &reason) }
+    }
+}
+
+/// Nobody answered in time.
+fn late(key: &str, asked: Option<Kind>, reason: &str) -> Error {
+    let hint = match asked {
+        Some(Kind::AzureCli) => {
+            "see what it waits for (az account get-access-token --resource https://vault.azure.net), or set AZURE_TENANT_ID, AZURE_CLIENT_ID and \
+             AZURE_CLIENT_SECRET"
+        }
+        Some(_) => "check the network and AZURE_AUTHORITY_HOST, then try again",
+        None => "if this machine has no managed identity, name the credential to use in AZURE_TOKEN_CREDENTIALS; else try again",
+    };
+    no_credentials(key, reason, hint)
+}
+
+fn no_credentials(key: &str, reason: &str, hint: &str) -> Error {
+    Error::NoCredentials { key: key.to_owned(), reason: format!("no Azure access token was given: {reason}"), hint: hint.to_owned() }
 }
 
 fn unavailable(key: &str, reason: &str) -> Error {
@@ -381,7 +480,7 @@ mod tests {
 
     fn choice(variables: &[(&str, &str)]) -> Result<Kind, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(credentials(variables).choose())
+        runtime.block_on(credentials(variables).choose()).map(|(kind, _)| kind)
     }
 
     /// A library that panics when it is asked for the first time.
@@ -401,11 +500,11 @@ mod tests {
         let credentials = credentials(&[]);
         let credential: Arc<dyn TokenCredential> = Arc::new(Startled::default());
         let ask = || {
-            let source = Source { kind: Kind::ManagedIdentity, credential: credential.clone(), token: None };
+            let source = Source { kind: Kind::ManagedIdentity, instead: None, credential: credential.clone(), token: None };
             let slot = Arc::new(Slot::new(Some(source)));
             credentials.sources.lock().unwrap().insert("vault.azure.net".to_owned(), slot.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            (runtime.block_on(credentials.header("azurekms://team.vault.azure.net/k", "vault.azure.net")), slot)
+            (runtime.block_on(credentials.header("azurekms://team.vault.azure.net/k", "vault.azure.net", &Mutex::default())), slot)
         };
         let (outcome, slot) = ask();
         let line = outcome.unwrap_err().line();
@@ -422,7 +521,9 @@ mod tests {
         let secret = (CLIENT_SECRET, "s");
         let file = (TOKEN_FILE, "/nonexistent");
         let endpoint = ("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token");
-        assert_eq!(choice(&[secret, file, endpoint]).unwrap(), Kind::ClientSecret);
+        let certificate = (CERTIFICATE, "/c.pem");
+        assert_eq!(choice(&[secret, certificate, file, endpoint]).unwrap(), Kind::ClientSecret);
+        assert_eq!(choice(&[certificate, file, endpoint]).unwrap(), Kind::ClientCertificate);
         assert_eq!(choice(&[file, endpoint]).unwrap(), Kind::WorkloadIdentity);
         assert_eq!(choice(&[endpoint]).unwrap(), Kind::ManagedIdentity);
     }
@@ -462,13 +563,22 @@ mod tests {
             ),
             (&[(CLIENT_SECRET, "s"), (TENANT_ID, "t")], "AZURE_CLIENT_ID: it is not set"),
             (&[(TENANT_ID, "t"), (CLIENT_ID, "c")], "AZURE_CLIENT_SECRET: it is not set"),
-            (&[(CERTIFICATE, "/c.pem")], "AZURE_CLIENT_CERTIFICATE_PATH: client certificates are not supported; set AZURE_CLIENT_SECRET"),
         ] {
             let Err(error) = credentials(variables).build(Kind::ClientSecret, "vault.azure.net") else { panic!("{missing}") };
             assert!(error.line().starts_with(missing), "{}", error.line());
         }
+        let Err(error) =
+            credentials(&[(CERTIFICATE, "/c.pem"), (TENANT_ID, "t"), (CLIENT_ID, "c")]).build(Kind::ClientCertificate, "vault.azure.net")
+        else {
+            panic!()
+        };
+        assert!(error.line().starts_with("the client certificate in /c.pem: No such file"), "{}", error.line());
         let variables = [(TOKEN_FILE, "/nonexistent"), (TENANT_ID, "t"), (CLIENT_ID, "c")];
         let Err(error) = credentials(&variables).build(Kind::WorkloadIdentity, "vault.azure.net") else { panic!() };
-        assert!(error.line().contains("/nonexistent") || error.line().contains("No such file"), "{}", error.line());
+        assert!(
+            error.line().starts_with("AZURE_FEDERATED_TOKEN_FILE: the token in /nonexistent is not used: No such file"),
+            "{}",
+            error.line()
+        );
     }
 }

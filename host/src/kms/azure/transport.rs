@@ -10,14 +10,16 @@ use azure_core::http::headers::Headers;
 use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request, StatusCode};
 use reqwest::{Method, Url};
 
-use super::super::http::{Http, MAX_ANSWER, read_body, root_cause};
+use super::super::http::{Http, MAX_ANSWER, read_body, root_cause, unreachable};
 
 /// How long one attempt may take. The library repeats it inside the exchange's deadline.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// The metadata service of virtual machines.
 const IMDS: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
-/// How long it may take to answer at all; what other libraries of Azure wait.
-const IMDS_PROBE: Duration = Duration::from_secs(1);
+/// How long it may take to take a connection; what other libraries of Azure wait for all of an answer. Where there is none, nobody does.
+const IMDS_CONNECT: Duration = Duration::from_secs(1);
+/// How long it may then take to answer. One that is busy, or that stands in for it in a cluster, takes seconds.
+const IMDS_ANSWER: Duration = Duration::from_secs(8);
 
 /// The shared clients as an Azure library wants them.
 pub(super) struct Transport(pub(super) Arc<Http>);
@@ -46,7 +48,7 @@ impl Transport {
             return Err(wrong("it would be asked in plain http, which is allowed only to this machine and its metadata service".into()));
         }
         let host = url.host_str().unwrap_or_default();
-        let client = self.0.client(url).map_err(|error| wrong(error.to_string()))?;
+        let client = self.0.client(url).map_err(|error| azure_core::Error::new(ErrorKind::Other, error))?;
         let method = Method::from_bytes(request.method().as_ref().as_bytes()).map_err(|_| wrong("no such method".into()))?;
         let mut call = client.request(method, url.clone());
         for (name, value) in request.headers().iter() {
@@ -55,7 +57,7 @@ impl Transport {
         if let Body::Bytes(bytes) = request.body() {
             call = call.body(bytes.clone());
         }
-        let response = call.send().await.map_err(|error| broken(format!("{host} can't be reached: {}", root_cause(&error))))?;
+        let response = call.send().await.map_err(|error| broken(unreachable(url, &error)))?;
         read(host, response).await
     }
 }
@@ -87,12 +89,46 @@ fn may_be_asked(url: &Url) -> bool {
     }
 }
 
-/// Whether this machine has Azure's metadata service: it refuses whoever doesn't ask for metadata by name. Others answer at that address on
-/// machines of other clouds, and nobody does elsewhere.
-pub(super) async fn has_metadata_service(http: &Http) -> bool {
-    let url = Url::parse(IMDS).expect("an address");
-    let Ok(client) = http.client(&url) else { return false };
-    matches!(tokio::time::timeout(IMDS_PROBE, client.get(url).send()).await, Ok(Ok(answer)) if answer.status() == 400)
+/// What there is at the address of Azure's metadata service.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Metadata {
+    /// The service.
+    Azure,
+    /// Nobody, or another cloud's.
+    Absent,
+    /// Somebody who took a connection and said nothing in time.
+    Silent,
+}
+
+impl Metadata {
+    /// Looks for the service: it refuses whoever doesn't ask for metadata by name. Others answer at that address on machines of other clouds, and
+    /// nobody does elsewhere.
+    pub(super) async fn find(http: &Http) -> Self {
+        Self::find_at(http, &Url::parse(IMDS).expect("an address")).await
+    }
+
+    async fn find_at(http: &Http, url: &Url) -> Self {
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Self::Absent };
+        let connected = tokio::time::timeout(IMDS_CONNECT, tokio::net::TcpStream::connect((host, port))).await;
+        let (Ok(Ok(_)), Ok(client)) = (connected, http.client(url)) else { return Self::Absent };
+        match tokio::time::timeout(IMDS_ANSWER, client.get(url.clone()).send()).await {
+            Ok(Ok(answer)) if answer.status() == 400 => Self::Azure,
+            Ok(_) => Self::Absent,
+            Err(_) => Self::Silent,
+        }
+    }
+
+    /// What was found, if it isn't the service.
+    pub(super) fn described(self) -> Option<String> {
+        match self {
+            Self::Azure => None,
+            Self::Absent => Some("no metadata service of Azure answers at 169.254.169.254".to_owned()),
+            Self::Silent => {
+                let seconds = IMDS_ANSWER.as_secs();
+                Some(format!("the metadata service at 169.254.169.254 took a connection and did not answer within {seconds} seconds"))
+            }
+        }
+    }
 }
 
 /// A failure that the library tries again.
@@ -108,6 +144,29 @@ fn wrong(reason: String) -> azure_core::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_metadata_service_that_takes_a_connection_is_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let http = Http::default();
+        let find = |answer: &'static str, delay: Duration| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = Url::parse(&format!("http://{}/metadata", listener.local_addr().unwrap())).unwrap();
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    std::thread::spawn(move || {
+                        std::thread::sleep(delay);
+                        std::io::Write::write_all(&mut stream.unwrap(), answer.as_bytes())
+                    });
+                }
+            });
+            runtime.block_on(Metadata::find_at(&http, &url))
+        };
+        const AZURE: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        assert_eq!(find(AZURE, Duration::from_secs(2)), Metadata::Azure);
+        assert_eq!(find("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", Duration::ZERO), Metadata::Absent);
+        assert_eq!(runtime.block_on(Metadata::find_at(&http, &Url::parse("http://127.0.0.1:1/").unwrap())), Metadata::Absent);
+    }
 
     #[test]
     fn plain_http_goes_no_further_than_the_link() {

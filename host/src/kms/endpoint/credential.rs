@@ -82,14 +82,3 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
 fn unusable(path: &Path, reason: &str) -> Error {
     Error::Configuration { place: format!("{WHAT} {}", shown::path(path)), reason: printable(reason, 256) }
 }
-
-/// A client's certificate and its key, as one text in PEM.
-pub(super) fn read_certificate(certificate: &Path, key: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let mut text = read_secret(key)?;
-    let chain = trusted_file::read(certificate, Trust::Decides, MAX_LENGTH).map_err(|untrusted| untrusted.error(WHAT, certificate))?;
-    let mut both = Zeroizing::new(Vec::with_capacity(text.len() + chain.len() + 1));
-    both.append(&mut text);
-    both.push(b'\n');
-    both.extend_from_slice(&chain);
-    Ok(both)
-}

@@ -1,8 +1,10 @@
-//! Where a token comes from: the environment, a file, or a login by [AppRole], [Kubernetes] or [JWT].
+//! Where a token comes from: the environment, a file, or a login by [AppRole], [Kubernetes], [JWT] or a client's [certificate]. Or there is none:
+//! an Agent or Proxy adds its own.
 //!
 //! [AppRole]: https://openbao.org/api-docs/auth/approle/#login-with-approle
 //! [Kubernetes]: https://openbao.org/api-docs/auth/kubernetes/#login
 //! [JWT]: https://openbao.org/api-docs/auth/jwt/#jwt-login
+//! [certificate]: https://openbao.org/api-docs/auth/cert/#login-with-tls-certificate-method
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -57,12 +59,15 @@ pub(super) struct Credentials {
 pub(super) enum Found {
     Token(Token),
     Login(Login),
+    /// A token is for whoever passes the request on to add.
+    Nothing,
 }
 
 #[derive(Clone)]
 enum Configured {
     TokenFile(PathBuf),
     Login(Login),
+    Nothing,
 }
 
 impl Credentials {
@@ -71,35 +76,42 @@ impl Credentials {
         Self { flavour: *flavour, environment: (*environment).clone(), configured: Configured::choose(config) }
     }
 
-    /// A token, or the login that gives one.
-    pub fn find(&self, key: &str) -> Result<Found, Error> {
+    /// A token, or the login that gives one. Where neither is set and what is asked may add a token, that is for it to do.
+    pub fn find(&self, key: &str, may_be_added: bool) -> Result<Found, Error> {
+        let configured = self.configured.clone()?;
+        if matches!(configured, Some(Configured::Nothing)) {
+            return Ok(Found::Nothing);
+        }
         if let Some((name, value)) = variable(self.flavour, &self.environment, "TOKEN") {
             let value = Zeroizing::new(value.into_encoded_bytes());
             return Token::new(value.trim_ascii().to_vec().into()).map(Found::Token).ok_or_else(|| no_token(&name));
         }
-        match self.configured.clone()? {
-            Some(Configured::TokenFile(path)) => read_token(&path).map(Found::Token),
-            Some(Configured::Login(login)) => Ok(Found::Login(login)),
-            None => self.well_known(key).map(Found::Token),
+        match (configured, self.well_known()) {
+            (Some(Configured::TokenFile(path)), _) => read_token(&path).map(Found::Token),
+            (Some(Configured::Login(login)), _) => Ok(Found::Login(login)),
+            (_, Some(path)) => read_token(&path).map(Found::Token),
+            _ if may_be_added => Ok(Found::Nothing),
+            _ => Err(self.missing(key)),
         }
     }
 
-    fn well_known(&self, key: &str) -> Result<Token, Error> {
-        let path = self.environment.get("HOME").map(|home| PathBuf::from(home).join(WELL_KNOWN)).filter(|path| path.exists());
+    fn well_known(&self) -> Option<PathBuf> {
+        self.environment.get("HOME").map(|home| PathBuf::from(home).join(WELL_KNOWN)).filter(|path| path.exists())
+    }
+
+    fn missing(&self, key: &str) -> Error {
         let (variable, program) = (variable_name(self.flavour, "TOKEN"), refusal::program(self.flavour));
-        path.map_or_else(
-            || {
-                Err(Error::Kms {
-                    key: key.to_owned(),
-                    // No KMS has answered: hence no status.
-                    status: 0,
-                    code: "CREDENTIALS".into(),
-                    message: "there is no token for Vault".into(),
-                    hint: format!("set {variable}, log in (`{program} login`), or configure `token-file` or a login below `[vault]`"),
-                })
-            },
-            |path| read_token(&path),
-        )
+        Error::Kms {
+            key: key.to_owned(),
+            // No KMS has answered: hence no status.
+            status: 0,
+            code: "CREDENTIALS".into(),
+            message: "there is no token for Vault".into(),
+            hint: format!(
+                "set {variable}, log in (`{program} login`), or configure `token-file` or a login below `[vault]`; if an Agent or Proxy with \
+                 auto-auth listens there, write `auth = \"none\"` there, and it adds its own token"
+            ),
+        }
     }
 }
 
@@ -119,8 +131,12 @@ impl Configured {
             let method = Method::Jwt { name: "jwt", role, file: token_file };
             ("jwt", Self::Login(Login { method, mount: mount(&at, "jwt") }))
         });
+        let cert = config.cert.clone().map(|config::VaultCert { role, mount: at }| {
+            ("cert", Self::Login(Login { method: Method::Certificate { role }, mount: mount(&at, "cert") }))
+        });
+        let auth = config.auth.map(|config::VaultAuth::None| ("auth", Self::Nothing));
         let wrong = |reason: String| Error::Configuration { place: "vault".into(), reason };
-        let mut set = [token_file, approle, kubernetes, jwt].into_iter().flatten();
+        let mut set = [auth, token_file, approle, kubernetes, jwt, cert].into_iter().flatten();
         let Some((first, chosen)) = set.next() else { return Ok(None) };
         if let Some((second, _)) = set.next() {
             return Err(wrong(format!("`{first}` and `{second}` are both configured; leave one of them")));
@@ -159,6 +175,10 @@ enum Method {
         role: String,
         file: PathBuf,
     },
+    /// The client's certificate, which the connection has.
+    Certificate {
+        role: Option<String>,
+    },
 }
 
 /// What a login gave.
@@ -176,7 +196,18 @@ impl Login {
         match self.method {
             Method::AppRole { .. } => "approle",
             Method::Jwt { name, .. } => name,
+            Method::Certificate { .. } => "cert",
         }
+    }
+
+    /// Whether what it needs besides its body is there.
+    pub fn check(&self, has_client_certificate: bool) -> Result<(), Error> {
+        if has_client_certificate || !matches!(self.method, Method::Certificate { .. }) {
+            return Ok(());
+        }
+        let reason = "there is no client certificate to log in with; set VAULT_CLIENT_CERT and VAULT_CLIENT_KEY (or BAO_…), or \
+                      `client-certificate` and `client-key` below `[vault]`";
+        Err(Error::Configuration { place: "vault.cert".into(), reason: reason.into() })
     }
 
     /// The path to post to.
@@ -192,6 +223,7 @@ impl Login {
                 Ok(json(&AppRole { role_id, secret_id: secret_id.as_ref().map(|text| text.as_str()) }))
             }
             Method::Jwt { role, file, .. } => Ok(json(&Jwt { role, jwt: &read_secret(file)? })),
+            Method::Certificate { role } => Ok(json(&Certificate { name: role.as_deref() })),
         }
     }
 
@@ -223,6 +255,11 @@ impl Login {
                 shown::name(role),
                 shown::path(file)
             ),
+            Method::Certificate { .. } => {
+                "check that a role of the method trusts the client certificate (its authority and its names), and `role` and `mount` below \
+                 `[vault.cert]`"
+                    .into()
+            }
         };
         Error::Kms { key: key.to_owned(), status, code, message, hint }
     }
@@ -233,6 +270,12 @@ struct AppRole<'a> {
     role_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Certificate<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
 }
 
 #[derive(Serialize)]

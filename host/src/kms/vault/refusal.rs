@@ -44,6 +44,16 @@ pub fn busy(key: &str, answer: &Answer, message: &str) -> Error {
     Error::Busy { key: key.to_owned(), status: answer.status.as_u16(), message: format!("{message}{sealed}") }
 }
 
+/// A request without a token was refused: nobody added one, or one that may not do this.
+pub fn no_token_sent(key: &str, path: &str, server: &str, answer: &Answer) -> Error {
+    let (status, code) = status(answer);
+    let hint = format!(
+        "no token was sent, since there is none here: let the Agent or Proxy at {server} add one (auto-auth, and use_auto_auth_token = true in \
+         api_proxy) whose policy has path \"{path}\" {{ capabilities = [\"update\"] }}; if a server listens there, set VAULT_TOKEN or BAO_TOKEN"
+    );
+    Error::Kms { key: key.to_owned(), status, code, message: errors(&answer.body), hint }
+}
+
 impl Refusal<'_> {
     /// The error of an answer that isn't a success.
     pub fn error(&self, answer: &Answer) -> Error {
@@ -61,23 +71,46 @@ impl Refusal<'_> {
         let program = program(*flavour);
         let says = |text: &str| message.contains(text);
         match status {
-            403 => self.permission(),
-            404 | 405 => {
+            // Whoever may not see what is mounted is told as little of a path that fits nothing as of anything else.
+            403 => self.meant().map_or_else(|| self.permission(), |meant| format!("{meant}; else {}", self.permission())),
+            404 | 405 => self.meant().unwrap_or_else(|| {
                 format!("check that a transit engine is mounted at {mount}/ (`{program} secrets list`), and the namespace if there are any")
-            }
+            }),
             _ if says("key derivation") => "the key was created with derived=true, which is not supported; name another key".into(),
             _ if says("non-AEAD") => "a key of this type can't bind an encryption context; leave context_… out of the URI".into(),
             _ if says("too long for RSA") => "add ?algorithm=RSA-OAEP-256 to the key's URI".into(),
             _ if says("not supported for key type") => "name a key that encrypts, such as one of the type aes256-gcm96".into(),
-            _ if says("key not found") || says(NO_TYPE) => {
-                format!("check the key's name, or create it: {program} write -f {mount}/keys/{key}")
-            }
+            _ if says("key not found") || says(NO_TYPE) => self.missing(),
             _ if says("soft-deleted") => format!("restore the key: {program} write -f {mount}/keys/{key}/soft-delete-restore"),
             _ if says("too old") => self.too_old(),
             _ if self.operation == Operation::Unwrap => {
                 "the packet was not made by this key, or with another encryption context (context_… in the key URI)".into()
             }
             _ => "see the service's message".into(),
+        }
+    }
+
+    /// What to write where a path of the API, `v1/transit/keys/k`, is what the URI names.
+    fn meant(&self) -> Option<String> {
+        let VaultKey { flavour, mount, key } = self.name;
+        let path = mount.strip_prefix("v1/").unwrap_or(mount);
+        let path = ["/keys", "/encrypt", "/decrypt"].iter().find_map(|verb| path.strip_suffix(verb)).unwrap_or(path);
+        let scheme = flavour.scheme();
+        (path != mount).then(|| {
+            format!("if {mount}/ is a path of the API and the transit engine is mounted at {path}/, write {scheme}://{path}/{key}")
+        })
+    }
+
+    /// There is no such key. One that is made now is no remedy for what another one of its name wrapped.
+    fn missing(&self) -> String {
+        let VaultKey { flavour, mount, key } = self.name;
+        let program = program(*flavour);
+        match self.operation {
+            Operation::Wrap => format!("check the key's name, or create it: {program} write -f {mount}/keys/{key}"),
+            Operation::Unwrap => format!(
+                "check the key's name; if the key was deleted, a new one can't unwrap what it wrapped: restore it from a backup \
+                 ({program} write {mount}/restore/{key} backup=@FILE), or the server from a snapshot"
+            ),
         }
     }
 
@@ -89,8 +122,9 @@ impl Refusal<'_> {
             Operation::Unwrap => ("decrypt", String::new()),
         };
         format!(
-            "check that the mount {mount}/ and the key {key} exist{missing}, that the token has not expired, and that it has a policy with \
-             path \"{mount}/{verb}/{key}\" {{ capabilities = [\"update\"] }}"
+            "check that the mount {mount}/ and the key {key} exist{missing}, that the token has not expired or been used up (`{} token lookup` shows \
+             `num_uses` and `ttl`), and that it has a policy with path \"{mount}/{verb}/{key}\" {{ capabilities = [\"update\"] }}",
+            program(*flavour)
         )
     }
 

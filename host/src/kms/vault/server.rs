@@ -4,26 +4,36 @@ use std::time::Instant;
 
 use ocicrypt_kms_protocol::json::{Object, string};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use zeroize::Zeroizing;
 
-use super::super::http::{Answer, Call, Http, Repeat, below};
+use super::super::http::{Answer, Call, Http, Repeat};
+use super::super::way::ClientCertificate;
+use super::address::{Address, listed};
 use super::credentials::Token;
 use super::refusal::is_busy;
 use super::settings::{Settings, variable_name};
-use crate::Error;
+use crate::error::printable;
 use crate::key_uri::VaultFlavour;
 use crate::kms::request_id;
+use crate::{Error, shown};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 /// Asked for by agents that are configured against requests which a browser or another server was led to make.
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
+
 pub(super) struct Server {
     http: Http,
     flavour: VaultFlavour,
-    address: Result<Option<Url>, Error>,
+    address: Result<Option<Address>, Error>,
     namespace: Result<Option<HeaderValue>, Error>,
+    /// What else of the settings can't be used.
+    unusable: Option<Error>,
+    /// What a standby's redirect may name.
+    standby_redirects: Vec<Url>,
+    /// What this client shows of itself.
+    certificate: Option<ClientCertificate>,
     /// The variable that asks not to verify certificates, if one does.
     unverified: Option<String>,
 }
@@ -43,11 +53,17 @@ pub(super) struct Post<'a> {
 
 impl Server {
     pub fn new(settings: &Settings<'_>) -> Self {
+        let (way, standby_redirects) = (settings.way(), settings.standby_redirects());
+        let unusable = way.as_ref().err().or(standby_redirects.as_ref().err()).cloned();
+        let way = way.unwrap_or_default();
         Self {
-            http: settings.authorities().map_or_else(Http::default, Http::trusting),
+            certificate: way.certificate.clone(),
+            http: settings.authorities().map_or_else(Http::default, Http::trusting).by(way),
             flavour: settings.flavour,
             address: settings.address(),
             namespace: settings.namespace(),
+            unusable,
+            standby_redirects: standby_redirects.unwrap_or_default(),
             unverified: settings.unverified(),
         }
     }
@@ -56,24 +72,60 @@ impl Server {
     pub fn check(&self, key: &str) -> Result<(), Error> {
         self.address(key)?;
         self.namespace.as_ref().map_err(Clone::clone)?;
-        Ok(())
+        self.unusable.clone().map_or(Ok(()), Err)
     }
 
-    fn address(&self, key: &str) -> Result<&Url, Error> {
+    /// Whether what is asked may add a token of its own.
+    pub fn may_add_token(&self) -> bool {
+        matches!(&self.address, Ok(Some(address)) if address.may_add_token)
+    }
+
+    /// What is asked, for errors.
+    pub fn shown(&self) -> String {
+        self.address.as_ref().ok().and_then(Option::as_ref).map(Address::shown).unwrap_or_default()
+    }
+
+    /// Whether this client shows a certificate.
+    pub fn has_client_certificate(&self) -> bool {
+        self.certificate.is_some()
+    }
+
+    fn address(&self, key: &str) -> Result<&Address, Error> {
         self.address.as_ref().map_err(Clone::clone)?.as_ref().ok_or_else(|| Error::InvalidInput {
             reason: format!("{key}: no address of its server is known"),
             hint: format!("set {}, or `address` below `[vault]` in the configuration", variable_name(self.flavour, "ADDR")),
         })
     }
 
+    /// Makes a request, and once more where a standby sends it: to a listed address alone.
     pub async fn post(&self, token: Option<&Token>, post: Post<'_>) -> Result<Answer, Error> {
-        let url = below(self.address(post.key)?, &format!("v1/{}", post.path));
+        let address = self.address(post.key)?;
+        address.check(post.key)?;
+        let path = format!("v1/{}", post.path);
+        let answer = self.send(&address.below(&path), token, &post).await?;
+        if answer.status != StatusCode::TEMPORARY_REDIRECT {
+            return Ok(answer);
+        }
+        // A socket's client makes each connection to the socket.
+        let target = if address.socket.is_none() { listed(answer.location.as_deref(), &self.standby_redirects, &path) } else { None };
+        let target = target.ok_or_else(|| self.not_followed(&post, &address.shown(), answer.location.as_deref()))?;
+        tracing::debug!(key = post.key, host = target.host_str(), "a standby names the active server");
+        let answer = self.send(&target, token, &post).await?;
+        if answer.status == StatusCode::TEMPORARY_REDIRECT {
+            let shown = super::super::http::address(&target);
+            let reason = format!("{shown} answered with a second redirect ({}), which is never followed", answer.status);
+            return Err(Error::Unavailable { key: post.key.to_owned(), reason });
+        }
+        Ok(answer)
+    }
+
+    async fn send(&self, url: &Url, token: Option<&Token>, post: &Post<'_>) -> Result<Answer, Error> {
         let mut headers = HeaderMap::from_iter([(REQUEST, HeaderValue::from_static("true"))]);
         headers.extend(self.namespace.clone()?.map(|namespace| (NAMESPACE, namespace)));
         headers.extend(token.map(|token| (TOKEN, token.header())));
         tracing::debug!(key = post.key, host = url.host_str(), path = post.path, "calling Vault");
         let Post { key, body, deadline, repeat, .. } = post;
-        let call = Call { key, method: Method::POST, url: &url, headers, body, deadline, repeat };
+        let call = Call { key, method: Method::POST, url, headers, body: body.clone(), deadline: *deadline, repeat: *repeat };
         let answer = self.http.send_while(call, is_busy).await.map_err(|error| self.with_advice(error))?;
         if let Some(id) = Object::parse(&answer.body).ok().and_then(|members| string(members.get("request_id")?)) {
             request_id::note(&id);
@@ -81,18 +133,62 @@ impl Server {
         Ok(answer)
     }
 
-    /// A certificate that isn't trusted is a matter of settings, not of the network.
+    fn not_followed(&self, post: &Post<'_>, host: &str, location: Option<&str>) -> Error {
+        let origin = location.and_then(|location| Url::parse(location).ok()).map(|url| url.origin().ascii_serialization());
+        let to = origin.map(|origin| format!(" to {}", printable(&shown::address(&origin).to_string(), 256))).unwrap_or_default();
+        let which = if self.standby_redirects.is_empty() { "which is never followed" } else { "which is none of `standby-redirects`" };
+        let reason = format!(
+            "{host} answered with a redirect (307 Temporary Redirect){to}, {which}; a standby does so: name the active server's address, or list \
+             it in `standby-redirects` below `[vault]`"
+        );
+        Error::Unavailable { key: post.key.to_owned(), reason }
+    }
+
+    /// What a TLS connection fails for is a matter of settings, not of the network.
     fn with_advice(&self, error: Error) -> Error {
-        let Error::Unavailable { key, reason } = error else { return error };
-        if !reason.contains("certificate") {
-            return Error::Unavailable { key, reason };
+        let Error::Unavailable { key, mut reason } = error else { return error };
+        if let Ok(Some(address)) = &self.address
+            && address.socket.is_some()
+            && let Some(rest) = reason.strip_prefix("localhost ")
+        {
+            reason = format!("{} {rest}", address.shown());
         }
-        let refused = self.unverified.iter().map(|name| format!("; {name} is never honoured")).collect::<String>();
-        // The second where another authority has the same name.
-        let advice = match reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
-            true => "; name the authority that signed it in VAULT_CACERT, BAO_CACERT or `ca-file` below `[vault]`",
-            false => "",
+        let says = |text: &str| reason.contains(text);
+        let advice = match () {
+            // The second where another authority has the same name.
+            () if says("UnknownIssuer") || says("BadSignature") => {
+                "; name the authority that signed it in VAULT_CACERT, BAO_CACERT or `ca-file` below `[vault]`".to_owned()
+            }
+            // Go's answer to a client without a certificate is one of these two, and to one with another authority's also the third.
+            () if says("CertificateRequired") || says("BadCertificate") || says("UnknownCA") => self.about_client_certificate(),
+            () if says("InvalidContentType") => {
+                "; what answers there doesn't speak TLS: correct the port, or write http:// if it listens on this machine's loopback alone"
+                    .to_owned()
+            }
+            () => String::new(),
+        };
+        let refused = match &self.unverified {
+            Some(name) if says("certificate") => format!("; {name} is never honoured"),
+            _ => String::new(),
         };
         Error::Unavailable { key, reason: format!("{reason}{refused}{advice}") }
+    }
+
+    fn about_client_certificate(&self) -> String {
+        match &self.certificate {
+            Some(ClientCertificate { certificate, .. }) => {
+                format!(
+                    "; the server refuses the client certificate in {}: name one that an authority of its listener signed",
+                    shown::path(certificate)
+                )
+            }
+            None => {
+                let (certificate, key) = (variable_name(self.flavour, "CLIENT_CERT"), variable_name(self.flavour, "CLIENT_KEY"));
+                format!(
+                    "; the server asks for a client certificate: name one in {certificate} and {key}, or in `client-certificate` and \
+                     `client-key` below `[vault]`"
+                )
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::super::http::{Answer, Repeat};
 use super::credentials::{Credentials, Found, LoggedIn, Login, Token};
+use super::refusal::{errors, no_token_sent};
 use super::server::{Post, Server};
 use super::settings::Settings;
 use crate::key_uri::Service;
@@ -47,9 +48,10 @@ impl Session {
     /// Makes a request: once, and once more if a token that was kept is refused and a login gives another.
     pub async fn post(&self, key: &str, path: &str, body: &Zeroizing<Vec<u8>>, deadline: Instant) -> Result<Answer, Error> {
         let post = || Post { key, path, body: body.clone(), deadline, repeat: Repeat::Freely };
-        let login = match self.credentials.find(key)? {
+        let login = match self.credentials.find(key, self.server.may_add_token())? {
             Found::Token(token) => return self.server.post(Some(&token), post()).await,
             Found::Login(login) => login,
+            Found::Nothing => return self.post_without_token(post()).await,
         };
         let (token, kept) = self.kept_or_new(&login, key, deadline).await?;
         let answer = self.server.post(Some(&token), post()).await?;
@@ -60,6 +62,15 @@ impl Session {
             Some(token) => self.server.post(Some(&token), post()).await,
             None => Ok(answer),
         }
+    }
+
+    /// Makes a request to which an Agent or Proxy adds a token.
+    async fn post_without_token(&self, post: Post<'_>) -> Result<Answer, Error> {
+        let (key, path) = (post.key, post.path);
+        let answer = self.server.post(None, post).await?;
+        // What a server says to whoever has no token, which is also what it says to a token that may not do this.
+        let is_missing = answer.status == StatusCode::FORBIDDEN || errors(&answer.body).contains("missing client token");
+        if is_missing { Err(no_token_sent(key, path, &self.server.shown(), &answer)) } else { Ok(answer) }
     }
 
     /// The token that is kept, or a new one; and whether it was kept.
@@ -94,6 +105,7 @@ impl Session {
     async fn log_in(&self, current: &mut Option<Current>, login: &Login, key: &str, deadline: Instant) -> Result<Token, Error> {
         // Counted from before the request, so that it never seems to last longer than it does.
         let begun = Instant::now();
+        login.check(self.server.has_client_certificate())?;
         let path = login.path();
         // A secret id may be good for one login, and one that was acted upon has used it up.
         let post = Post { key, path: &path, body: login.body()?, deadline, repeat: Repeat::IfNotActedUpon };
