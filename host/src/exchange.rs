@@ -49,6 +49,8 @@ pub(crate) struct Exchange {
     pub named: Vec<KeyUri>,
     /// Who named them.
     pub origin: Origin,
+    /// Multi-Region keys of AWS KMS that were named, by the client or else by the configuration; none for a wrap.
+    multi_region: Vec<KeyUri>,
     /// The annotation that is to be unwrapped, decoded; empty for a wrap.
     annotation: Vec<u8>,
     /// How the client reads the answer's bytes.
@@ -65,6 +67,8 @@ pub(crate) struct Settings<'a> {
     pub key: Option<&'a KeyUri>,
     /// Keys to wrap for when the message names none.
     pub default_recipients: &'a [KeyUri],
+    /// Multi-Region keys of AWS KMS that the configuration names by their ARNs.
+    pub multi_region: &'a [KeyUri],
     /// For parsing key URIs.
     pub addresses: &'a Addresses,
 }
@@ -89,7 +93,22 @@ impl Exchange {
             Operation::Unwrap => message.annotation().map_err(malformed)?,
         };
         let anew = message.for_provider(&parameter, settings.key.map(KeyUri::canonical)).map_err(malformed)?;
-        Ok((Self { operation, name, named, origin, annotation, spelling: message.spelling() }, anew))
+        let multi_region = match operation {
+            Operation::Wrap => Vec::new(),
+            Operation::Unwrap if named.is_empty() => settings.multi_region.to_vec(),
+            Operation::Unwrap => named.iter().filter(|key| key.is_multi_region()).cloned().collect(),
+        };
+        Ok((Self { operation, name, named, origin, multi_region, annotation, spelling: message.spelling() }, anew))
+    }
+
+    /// The key that is used where the annotation names `key`: that one. Only where it is a multi-Region key of AWS KMS that nobody else named, and
+    /// a related one of another region was named, it is the named one, whose key material is the same. Policy, budget and records are
+    /// about the key that is used.
+    pub fn used_for(&self, key: KeyUri) -> KeyUri {
+        if self.multi_region.iter().any(|named| named.without_query() == key.without_query()) {
+            return key;
+        }
+        self.multi_region.iter().find_map(|named| key.in_region_of(named)).unwrap_or(key)
     }
 
     /// Who named `key`, or `None` if nobody did who may.
@@ -119,7 +138,7 @@ impl Exchange {
         let mut asked = BTreeSet::new();
         if self.named.is_empty() {
             self.annotation_has(&mut |text| {
-                if let Ok(uri) = KeyUri::parse(text, addresses) {
+                if let Ok(uri) = KeyUri::parse(text, addresses).map(|uri| self.used_for(uri)) {
                     let service = uri.service();
                     let is_new = !services.contains(&service) && (service == Service::Local || asked.insert(uri.clone()));
                     if is_new && (service == Service::Local || could_be_lent(&uri)) {
@@ -136,7 +155,7 @@ impl Exchange {
     fn annotation_names(&self, key: &KeyUri, addresses: &Addresses) -> bool {
         // Mostly it is spelled as it was written: then nothing else needs to be read as a key URI.
         let canonical = key.canonical();
-        self.annotation_has(&mut |text| text == canonical || KeyUri::parse(text, addresses).is_ok_and(|uri| uri == *key))
+        self.annotation_has(&mut |text| text == canonical || KeyUri::parse(text, addresses).is_ok_and(|uri| self.used_for(uri) == *key))
     }
 
     /// Whether the annotation is JSON with a string that is looked for.
@@ -316,8 +335,14 @@ mod tests {
     ) -> Result<(Exchange, Zeroizing<Vec<u8>>), Error> {
         let (key, defaults) = (key.map(uri), defaults.iter().map(|text| uri(text)).collect::<Vec<_>>());
         let addresses = Addresses::default();
-        let settings =
-            Settings { name, default_name: DEFAULT_NAME, key: key.as_ref(), default_recipients: &defaults, addresses: &addresses };
+        let settings = Settings {
+            name,
+            default_name: DEFAULT_NAME,
+            key: key.as_ref(),
+            default_recipients: &defaults,
+            multi_region: &[],
+            addresses: &addresses,
+        };
         Exchange::read(message, &settings)
     }
 

@@ -244,7 +244,7 @@ impl Lending {
         }
     }
 
-    /// The canonical form of a key URI.
+    /// The canonical form of a key URI: of the key that this exchange uses for it, which is another one for related multi-Region keys of AWS KMS alone.
     ///
     /// # Errors
     /// If it is none.
@@ -272,7 +272,7 @@ impl Lending {
     /// Most of what a guest asks for was read already: it was named, and a canonical spelling reads as itself.
     fn parse(&self, uri: &str) -> Result<KeyUri, KeyUriError> {
         let named = self.exchange.named.iter().find(|named| named.canonical() == uri);
-        named.map_or_else(|| KeyUri::parse(uri, &self.lender.addresses), |named| Ok(named.clone()))
+        named.map_or_else(|| Ok(self.exchange.used_for(KeyUri::parse(uri, &self.lender.addresses)?)), |named| Ok(named.clone()))
     }
 
     fn asked(&self, uri: &str) -> (Result<KeyUri, Error>, Asked) {

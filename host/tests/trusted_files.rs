@@ -44,6 +44,8 @@ const fn reader(
 
 const AT_AWS: [(&str, &str); 3] =
     [("AWS_EC2_METADATA_DISABLED", "true"), ("AWS_ENDPOINT_URL_KMS", NOWHERE), ("AWS_REGION", "eu-central-1")];
+const OVER_TLS: (&str, &str) = ("AWS_ENDPOINT_URL_KMS", "https://127.0.0.1:1");
+const ACCESS_KEY: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
 const AZURE_IDS: [(&str, &str); 2] =
     [("AZURE_TENANT_ID", "4cdb1b3c-7b0e-4fbc-9a1e-b4c4c9be0f61"), ("AZURE_CLIENT_ID", "4cdb1b3c-7b0e-4fbc-9a1e-b4c4c9be0f61")];
 
@@ -86,6 +88,7 @@ const READERS: &[Reader] = &[
     reader("AWS_SHARED_CREDENTIALS_FILE", AWS, "", &[("AWS_SHARED_CREDENTIALS_FILE", "FILE"), AT_AWS[0], AT_AWS[1], AT_AWS[2]], false),
     reader("AWS_WEB_IDENTITY_TOKEN_FILE", AWS, "", &[("AWS_WEB_IDENTITY_TOKEN_FILE", "FILE"), AT_AWS[0], AT_AWS[1], AT_AWS[2]], false),
     reader("AZURE_CLIENT_CERTIFICATE_PATH", AZURE, "", &[("AZURE_CLIENT_CERTIFICATE_PATH", "FILE"), AZURE_IDS[0], AZURE_IDS[1]], false),
+    reader("AWS_CA_BUNDLE", AWS, "", &[("AWS_CA_BUNDLE", "FILE"), AT_AWS[0], OVER_TLS, AT_AWS[2], ACCESS_KEY[0], ACCESS_KEY[1]], false),
     reader("AZURE_FEDERATED_TOKEN_FILE", AZURE, "", &[("AZURE_FEDERATED_TOKEN_FILE", "FILE"), AZURE_IDS[0], AZURE_IDS[1]], false),
     reader(
         "http-kms bearer-file",

@@ -165,7 +165,7 @@ pub struct VaultCert {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Aws {
-    /// Another address than those of the regions; `AWS_ENDPOINT_URL_KMS` and `AWS_ENDPOINT_URL` come before it.
+    /// Another address than those of the regions; `AWS_ENDPOINT_URL_KMS` and `AWS_ENDPOINT_URL` override it, and it overrides the profile.
     pub endpoint: Option<String>,
 }
 

@@ -230,6 +230,8 @@ pub struct Host {
     pub(crate) default_name: &'static str,
     pub(crate) key: Option<KeyUri>,
     pub(crate) default_recipients: Vec<KeyUri>,
+    /// Multi-Region keys of AWS KMS that the configuration names.
+    pub(crate) multi_region: Vec<KeyUri>,
     pub(crate) options: Vec<(String, String)>,
     pub(crate) deadline: Duration,
 }
@@ -326,6 +328,7 @@ impl Host {
             default_name: self.default_name,
             key: self.key.as_ref(),
             default_recipients: &self.default_recipients,
+            multi_region: &self.multi_region,
             addresses: &self.lender.addresses,
         };
         Exchange::read(message, &settings)

@@ -78,6 +78,19 @@ impl AwsKey {
     pub(super) fn identity(&self) -> String {
         format!("awskms:///{}", self.key_id)
     }
+
+    /// Whether it is the ARN of a [multi-Region key], of which other regions can have related keys with the same id and key material.
+    ///
+    /// [multi-Region key]: https://docs.aws.amazon.com/kms/latest/developerguide/multi-region-keys-overview.html
+    pub(crate) fn is_multi_region(&self) -> bool {
+        self.arn.as_ref().is_some_and(|arn| arn.resource.starts_with("key/mrk-"))
+    }
+
+    /// Whether both are ARNs of multi-Region keys that are equal but for the region.
+    pub(crate) fn is_related_to(&self, other: &Self) -> bool {
+        let shared = |key: &Self| key.arn.as_ref().map(|arn| (arn.partition, arn.account.clone(), arn.resource.clone()));
+        self.is_multi_region() && shared(self) == shared(other)
+    }
 }
 
 impl Arn {
@@ -111,23 +124,33 @@ impl Arn {
     }
 }
 
-struct Partition {
+/// A partition of AWS, with its own domains.
+pub(crate) struct Partition {
     name: &'static str,
-    dns_suffix: &'static str,
+    /// The domain of its endpoints.
+    pub dns_suffix: &'static str,
+    /// That of its endpoints that have IPv6 addresses, too.
+    #[cfg_attr(not(feature = "aws"), allow(dead_code))]
+    pub dual_stack_suffix: &'static str,
     /// What stands in front of `-DIRECTION-NUMBER` in the names of its regions.
     areas: &'static [&'static str],
 }
 
 /// A new area needs a row here: guessing would let an image choose a host name that isn't known to be AWS's.
 const PARTITIONS: &[Partition] = &[
-    Partition { name: "aws", dns_suffix: "amazonaws.com", areas: &["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"] },
-    Partition { name: "aws-cn", dns_suffix: "amazonaws.com.cn", areas: &["cn"] },
-    Partition { name: "aws-us-gov", dns_suffix: "amazonaws.com", areas: &["us-gov"] },
-    Partition { name: "aws-eusc", dns_suffix: "amazonaws.eu", areas: &["eusc-de"] },
-    Partition { name: "aws-iso", dns_suffix: "c2s.ic.gov", areas: &["us-iso"] },
-    Partition { name: "aws-iso-b", dns_suffix: "sc2s.sgov.gov", areas: &["us-isob"] },
-    Partition { name: "aws-iso-e", dns_suffix: "cloud.adc-e.uk", areas: &["eu-isoe"] },
-    Partition { name: "aws-iso-f", dns_suffix: "csp.hci.ic.gov", areas: &["us-isof"] },
+    Partition {
+        name: "aws",
+        dns_suffix: "amazonaws.com",
+        dual_stack_suffix: "api.aws",
+        areas: &["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"],
+    },
+    Partition { name: "aws-cn", dns_suffix: "amazonaws.com.cn", dual_stack_suffix: "api.amazonwebservices.com.cn", areas: &["cn"] },
+    Partition { name: "aws-us-gov", dns_suffix: "amazonaws.com", dual_stack_suffix: "api.aws", areas: &["us-gov"] },
+    Partition { name: "aws-eusc", dns_suffix: "amazonaws.eu", dual_stack_suffix: "api.amazonwebservices.eu", areas: &["eusc-de"] },
+    Partition { name: "aws-iso", dns_suffix: "c2s.ic.gov", dual_stack_suffix: "api.aws.ic.gov", areas: &["us-iso"] },
+    Partition { name: "aws-iso-b", dns_suffix: "sc2s.sgov.gov", dual_stack_suffix: "api.aws.scloud", areas: &["us-isob"] },
+    Partition { name: "aws-iso-e", dns_suffix: "cloud.adc-e.uk", dual_stack_suffix: "api.cloud-aws.adc-e.uk", areas: &["eu-isoe"] },
+    Partition { name: "aws-iso-f", dns_suffix: "csp.hci.ic.gov", dual_stack_suffix: "api.aws.hci.ic.gov", areas: &["us-isof"] },
 ];
 
 impl Partition {
@@ -143,7 +166,12 @@ impl Partition {
 /// The domain of the endpoints of a region that the environment names: that of its partition. For a region that isn't known it is that of
 /// `aws`, as in the SDKs; an image can't name one.
 pub fn aws_dns_suffix(region: &str) -> &'static str {
-    PARTITIONS.iter().find(|partition| partition.has(region)).map_or("amazonaws.com", |partition| partition.dns_suffix)
+    partition_of(region).dns_suffix
+}
+
+/// The partition of a region; `aws` for one that isn't known.
+pub(crate) fn partition_of(region: &str) -> &'static Partition {
+    PARTITIONS.iter().find(|partition| partition.has(region)).unwrap_or(&PARTITIONS[0])
 }
 
 fn is_key_id(text: &str) -> bool {

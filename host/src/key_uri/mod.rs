@@ -46,6 +46,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "aws")]
+pub(crate) use aws::partition_of;
 pub use aws::{Arn, AwsKey, aws_dns_suffix};
 pub use azure::AzureKey;
 pub use error::KeyUriError;
@@ -247,6 +249,19 @@ impl KeyUri {
     /// asks for. The packet's query may hold more.
     pub fn covers(&self, packet: &KeyUri) -> bool {
         self.without_query() == packet.without_query() && self.0.query.is_part_of(&packet.0.query)
+    }
+
+    /// Whether it is the ARN of a multi-Region key of AWS KMS.
+    pub(crate) fn is_multi_region(&self) -> bool {
+        matches!(self.key(), Key::Aws(key) if key.is_multi_region())
+    }
+
+    /// `named` with this URI's query, if both are multi-Region keys of AWS KMS that are related: ARNs that are equal but for the region.
+    pub(crate) fn in_region_of(&self, named: &Self) -> Option<Self> {
+        match (self.key(), named.key()) {
+            (Key::Aws(key), Key::Aws(other)) if key.is_related_to(other) => Self::new(named.key().clone(), self.0.query.clone()).ok(),
+            _ => None,
+        }
     }
 }
 

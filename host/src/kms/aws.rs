@@ -12,11 +12,13 @@ mod chain;
 mod connector;
 mod files;
 mod places;
+mod profile;
 mod refusal;
+mod region;
 mod signature;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -26,13 +28,15 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use self::answer::{Answered, Asked, is_of, parse};
+use self::answer::{Answered, Asked, is_of, may_be_for, parse};
 use self::chain::Chain;
 use self::places::Places;
+use self::profile::Profile;
+use self::region::Region;
 use super::http::{Call, Http, Repeat};
 use super::{Cipher, Header, KeyService, KeyWrap, OpenKey, WrappedKey};
 use crate::error::printable;
-use crate::key_uri::{Algorithm, AwsKey, Key, KeyUri, aws_dns_suffix};
+use crate::key_uri::{Algorithm, AwsKey, Key, KeyUri};
 use crate::{Environment, Error};
 
 /// The most bytes that AWS KMS encrypts (`Plaintext` of `Encrypt`).
@@ -43,9 +47,14 @@ const MAX_CIPHERTEXT: usize = 6144;
 const MAX_REQUEST: usize = 16 << 10;
 
 /// AWS KMS as a service.
-pub struct Aws(Arc<Shared>);
+pub struct Aws {
+    http: Arc<Http>,
+    environment: Environment,
+    endpoint: Option<String>,
+    settings: Mutex<Option<Arc<Shared>>>,
+}
 
-/// What all keys share.
+/// What all keys share, once variables and the profile were read.
 struct Shared {
     http: Arc<Http>,
     places: Places,
@@ -53,14 +62,27 @@ struct Shared {
 }
 
 impl Aws {
-    /// The service at the address of a key's region, unless `AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL` or else `endpoint` says another.
-    /// Credentials, and the region of keys whose URI doesn't say it, are looked up when a key is first used, by AWS's default chains. If
-    /// the address isn't one that may be used, opening a key says so.
+    /// The service at the address of a key's region, unless `AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL`, else `endpoint`, else the profile says
+    /// another. When a key is opened, the profile is read, and an address that may not be used is an error. Credentials, and the region of keys
+    /// whose URI doesn't say it, are looked up when a key is first used, by AWS's default chains.
     #[must_use]
     pub fn new(http: Arc<Http>, environment: &Environment, endpoint: Option<&str>) -> Self {
-        let places = Places::new(environment, endpoint);
-        let chain = Chain::new(http.clone(), environment.clone(), places.fips());
-        Self(Arc::new(Shared { http, places, chain }))
+        Self { http, environment: environment.clone(), endpoint: endpoint.map(str::to_owned), settings: Mutex::default() }
+    }
+
+    /// What was read before, unless it was of no use.
+    async fn shared(&self) -> Result<Arc<Shared>, Error> {
+        let before = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(before) = before.filter(|before| !before.chain.has_failed()) {
+            return Ok(before);
+        }
+        let profile = Profile::read(&self.environment).await?;
+        let places = Places::new(&self.environment, self.endpoint.as_deref(), &profile)?;
+        let http = places.authorities.clone().map_or_else(|| self.http.clone(), |file| Arc::new(Http::trusting(file)));
+        let chain = Chain::new(http.clone(), self.environment.clone(), profile, &places);
+        let shared = Arc::new(Shared { http, places, chain });
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Some(shared.clone());
+        Ok(shared)
     }
 }
 
@@ -68,8 +90,7 @@ impl Aws {
 impl KeyService for Aws {
     async fn open(&self, uri: &KeyUri, _: Operation, deadline: Instant) -> Result<OpenKey, Error> {
         let Key::Aws(name) = uri.key() else { unreachable!("{uri} was given to AWS KMS") };
-        self.0.places.check()?;
-        let key = KmsKey { shared: self.0.clone(), uri: uri.canonical().to_owned(), name: name.clone(), deadline };
+        let key = KmsKey { shared: self.shared().await?, uri: uri.canonical().to_owned(), name: name.clone(), deadline };
         match uri.algorithm() {
             None => Ok(OpenKey::Cipher(Box::new(SymmetricKey { key, context: uri.context().clone() }))),
             Some(Algorithm::RsaOaep256) if uri.context().is_empty() => Ok(OpenKey::KeyWrap(Box::new(RsaKey { key }))),
@@ -80,6 +101,9 @@ impl KeyService for Aws {
 }
 
 const NO_CONTEXT: &str = "leave context_… out of the URI, or name a symmetric key";
+
+/// How rustls calls a certificate that no authority vouches for that is trusted; the second where one of another name does.
+const UNTRUSTED: [&str; 2] = ["UnknownIssuer", "BadSignature"];
 
 /// One key, for one exchange.
 struct KmsKey {
@@ -172,7 +196,9 @@ impl KeyWrap for RsaKey {
         let encoded = self.key.ciphertext(encrypted_key)?;
         let answered = self.key.call(Operation::Unwrap, &Request { ciphertext_blob: Some(&encoded), ..self.request() }).await;
         match (kid, answered) {
-            (Some(kid), Ok(answered)) if !is_of(&kid, &answered.key) => Err(self.other_key(&kid.key_id)),
+            (Some(kid), Ok(answered)) if !is_of(&kid, &answered.key) && !kid.is_related_to(&answered.key) => {
+                Err(self.other_key(&kid.key_id))
+            }
             (Some(kid), Err(error)) if self.key.name.is_alias() => Err(maybe_moved(error, &kid)),
             (_, answered) => Ok(answered?.bytes),
         }
@@ -193,7 +219,7 @@ fn maybe_moved(error: Error, kid: &AwsKey) -> Error {
 impl RsaKey {
     /// `kid` comes with the image. It is never sent; if it is of another key than the lent one, no call is made.
     fn check_kid(&self, kid: &str) -> Result<AwsKey, Error> {
-        parse(kid).filter(|named| is_of(&self.key.name, named)).ok_or_else(|| self.other_key(kid))
+        parse(kid).filter(|kid| may_be_for(&self.key.name, kid)).ok_or_else(|| self.other_key(kid))
     }
 
     fn other_key(&self, kid: &str) -> Error {
@@ -217,34 +243,46 @@ impl KmsKey {
     /// One call, signed with the caller's credentials; retried while AWS KMS is busy.
     async fn call(&self, operation: Operation, request: &Request<'_>) -> Result<Answered, Error> {
         let Shared { http, places, chain } = &*self.shared;
-        let (region, url) = match &self.name.arn {
-            Some(arn) => (arn.region.clone(), places.url(&arn.region, arn.dns_suffix)?),
-            None => {
-                let region = chain.region(&self.uri, self.deadline).await?;
-                let url = places.url(&region, aws_dns_suffix(&region))?;
-                (region, url)
-            }
+        let region = match &self.name.arn {
+            Some(arn) => Region { name: arn.region.clone(), place: self.uri.clone() },
+            None => chain.region(&self.uri, self.deadline).await?,
         };
-        let credentials = chain.credentials(&self.uri, &region, self.deadline).await?;
+        let url = places.url(&region)?;
+        let credentials = chain.credentials(&self.uri, &region.name, self.deadline).await?;
         // Sized beforehand, so that no copy of the opts data is left behind by a buffer that grew.
         let mut body = Zeroizing::new(Vec::with_capacity(MAX_REQUEST));
         serde_json::to_writer(&mut *body, request).expect("strings serialise");
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
         headers.insert("x-amz-target", HeaderValue::from_static(target(operation)));
-        signature::sign(credentials, &region, &url, &mut headers, &body).map_err(|reason| self.unsigned(&reason))?;
+        signature::sign(credentials, &region.name, &url, &mut headers, &body).map_err(|reason| self.unsigned(&reason))?;
         tracing::debug!(key = self.uri, host = url.host_str(), target = target(operation), "calling AWS KMS");
         let call = Call { key: &self.uri, method: Method::POST, url: &url, headers, body, deadline: self.deadline, repeat: Repeat::Freely };
-        let answer = http.send_while(call, refusal::is_busy).await?;
+        let answer = http.send_while(call, refusal::is_busy).await.map_err(|error| self.with_advice(error, &region))?;
         if !answer.status.is_success() {
             let refusal = refusal::Refusal::read(&answer);
             if refusal.is_about_credentials() {
                 // The next exchange looks whether they were mended.
                 chain.forget();
             }
-            return Err(refusal.explain(&answer, operation, &self.uri, &self.name.key_id, &region));
+            return Err(refusal.explain(&answer, operation, &self.uri, &self.name.key_id, &region.name));
         }
-        Asked { uri: &self.uri, name: &self.name, region: &region, operation, algorithm: request.encryption_algorithm }.read(&answer.body)
+        Asked { uri: &self.uri, name: &self.name, region: &region.name, operation, algorithm: request.encryption_algorithm }
+            .read(&answer.body)
+    }
+
+    /// A host that can't be found, or whose certificate isn't trusted, is a matter of settings rather than of the network.
+    fn with_advice(&self, error: Error, region: &Region) -> Error {
+        let Error::Unavailable { key, reason } = error else { return error };
+        let of_lookup = self.shared.places.are_aws() && reason.contains("lookup");
+        let advice = match region.doubt().filter(|_| of_lookup) {
+            Some(doubt) => doubt,
+            None if UNTRUSTED.iter().any(|word| reason.contains(word)) => {
+                "name the authority that signed it in AWS_CA_BUNDLE, or as `ca_bundle` of the profile".into()
+            }
+            None => return Error::Unavailable { key, reason },
+        };
+        Error::Unavailable { key, reason: format!("{reason}; {advice}") }
     }
 
     fn unsigned(&self, reason: &str) -> Error {

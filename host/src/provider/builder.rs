@@ -240,6 +240,9 @@ impl Builder {
         if default_recipients.iter().collect::<BTreeSet<_>>().len() > MAX_PACKETS {
             return Err(wrong("default-recipients", format!("they are more than {MAX_PACKETS} different keys")));
         }
+        // Entries of the list were parsed for the policy; a pattern names no key.
+        let listed = self.config.keys.iter().flatten().filter_map(|entry| KeyUri::parse(entry, &addresses).ok());
+        let multi_region = listed.chain(default_recipients.iter().cloned()).filter(KeyUri::is_multi_region).collect();
         let name = self.name.or(self.config.provider);
         if let Some(name) = &name {
             provider_name(name).map_err(|error| wrong("provider", error.line()))?;
@@ -266,6 +269,7 @@ impl Builder {
             default_name: self.default_name,
             key,
             default_recipients,
+            multi_region,
             options: self.config.options.into_iter().collect(),
             deadline,
         })

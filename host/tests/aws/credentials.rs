@@ -5,9 +5,8 @@ use ocicrypt_kms_testing::scripted::{Reply, Request, Scripted};
 use serde_json::json;
 
 use super::stage::{Program, SECRET};
-use super::uri;
+use super::{ARN, uri};
 
-const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 const ROLE: &str = "arn:aws:iam::111122223333:role/images";
 
 /// AWS KMS, which looks at no signature.
@@ -86,7 +85,10 @@ fn a_profile_names_a_program_that_gives_credentials() {
     // What it says when it fails may hold a secret.
     program.write(".aws/config", &format!("[default]\ncredential_process = sh -c 'echo {SECRET} >&2; exit 3'\n"));
     let (code, line) = program.wrap(&uri(ARN)).unwrap_err();
-    assert!(code == 5 && line.contains("no AWS credentials were given") && line.contains("aws sso login"), "{code} {line}");
+    assert!(
+        code == 5 && line.contains("no AWS credentials were given: the program sh, ") && line.contains("run it by hand"),
+        "{code} {line}"
+    );
     for broken in [answer.replace("\"Version\":1", "\"Version\":9"), answer.replace(':', "="), SECRET.to_owned()] {
         program.write("answer.json", &broken);
         program.write(".aws/config", &format!("[default]\ncredential_process = cat {}\n", file.display()));
@@ -212,19 +214,19 @@ fn without_any_credentials_or_region_the_line_says_how_to_get_some() {
 fn a_profile_that_is_named_and_not_there_is_told_by_its_name() {
     let kms = kms();
     let program = Program::new(&kms.address()).set("AWS_PROFILE", "images");
-    let check = |program: &Program| {
+    let check = |program: &Program, remedy: &str| {
         let (code, line) = program.wrap(&uri(ARN)).unwrap_err();
         assert!(code == 5 && line.contains("AWS_PROFILE names the profile `images`, and ~/.aws/config"), "{code} {line}");
-        assert!(line.contains("; define it (aws configure --profile images), or name one of"), "{line}");
+        assert!(line.contains(&format!("; {remedy} (aws configure --profile images), or name one of")), "{line}");
         let (code, line) = program.wrap(&uri("alias/team")).unwrap_err();
         assert!(code == 2 && line.contains("`region` in the profile `images`"), "{code} {line}");
     };
     // Without any file, with one that has others, and with a profile that is empty.
-    check(&program);
+    check(&program, "define it");
     program.write(".aws/credentials", &keys("default", "default"));
-    check(&program);
+    check(&program, "define it");
     program.write(".aws/config", "[profile images]\noutput = json\n");
-    check(&program);
+    check(&program, "add some to it");
     // One that refers to another that isn't there is told as before.
     program.write(".aws/config", &format!("[profile images]\nrole_arn = {ROLE}\nsource_profile = absent\n"));
     let (code, line) = program.wrap(&uri(ARN)).unwrap_err();

@@ -10,9 +10,8 @@ use ocicrypt_kms_testing::scripted::{Reply, Scripted};
 use serde_json::{Value, json};
 
 use super::stage::Stage;
-use super::uri;
+use super::{ARN, uri};
 
-const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 const OTHER: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ac";
 
 fn encrypted(key_id: &str) -> Value {

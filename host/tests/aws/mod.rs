@@ -2,11 +2,15 @@
 
 mod credentials;
 mod faults;
+mod multi_region;
 mod packets;
-mod stage;
+pub mod settings;
+pub mod stage;
+
+pub const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 
 /// The URI of a key id or an ARN.
-fn uri(key_id: &str) -> String {
+pub fn uri(key_id: &str) -> String {
     format!("awskms:///{key_id}")
 }
 

@@ -94,6 +94,11 @@ impl Program {
         self.0.write(name, content)
     }
 
+    /// The line of a wrap that fails.
+    pub fn refusal(&self, uri: &str) -> String {
+        self.wrap(uri).expect_err(uri).1
+    }
+
     /// The annotation, or the exit code and the line.
     pub fn wrap(&self, uri: &str) -> Result<Vec<u8>, (i32, String)> {
         let output = self.0.run_logged(&[], &wrapping(uri), |text, _| assert_secret_free(text));

@@ -1,5 +1,7 @@
 //! Wrong set-ups, as people have them: each is answered with a line that names the thing and the remedy. One table for each service.
 
+/// AWS KMS.
+mod aws;
 /// Azure Key Vault.
 mod azure;
 /// Google Cloud KMS.

@@ -82,6 +82,16 @@ pub fn is_of(asked: &AwsKey, answered: &AwsKey) -> bool {
     }
 }
 
+/// Whether what was made with the key `kid` may be one for the key `named`, or for what that alias stands for: the same key, or a related multi-Region
+/// key, which has the same material in another region.
+pub fn may_be_for(named: &AwsKey, kid: &AwsKey) -> bool {
+    let of_account = || match (&named.arn, &kid.arn) {
+        (Some(alias), Some(kid)) => named.is_alias() && (alias.partition, &alias.account) == (kid.partition, &kid.account),
+        _ => false,
+    };
+    is_of(named, kid) || named.is_related_to(kid) || (kid.is_multi_region() && of_account())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +122,27 @@ mod tests {
             assert!(!same(&arn(region, account, &format!("key/{ID}"))));
             assert!(!same(&arn(region, account, "alias/team")));
         }
+    }
+
+    #[test]
+    fn a_related_multi_region_key_has_the_same_packets() {
+        let id = "mrk-1234abcd12ab34cd56ef1234567890ab";
+        let made_with = |region: &str, account: &str, id: &str| key(&arn(region, account, &format!("key/{id}")));
+        let primary = made_with("us-east-1", "111122223333", id);
+        let named = |named: &str, kid: &AwsKey| may_be_for(&key(named), kid);
+        for replica in
+            [&arn("eu-west-1", "111122223333", &format!("key/{id}")), id, "alias/a", &arn("eu-west-1", "111122223333", "alias/a")]
+        {
+            assert!(named(replica, &primary), "{replica}");
+        }
+        for replica in [&arn("eu-west-1", "111122223333", &format!("key/{id}")), &arn("eu-west-1", "111122223333", "alias/a")] {
+            assert!(!named(replica, &made_with("us-east-1", "444455556666", id)), "{replica}: of another account");
+            assert!(!named(replica, &made_with("us-east-1", "111122223333", ID)), "{replica}: a key of one region");
+        }
+        let china = arn("cn-north-1", "111122223333", &format!("key/{id}")).replace("arn:aws:", "arn:aws-cn:");
+        assert!(!named(&china, &primary), "another partition");
+        assert!(!named(&arn("eu-west-1", "111122223333", &format!("key/{ID}")), &made_with("us-east-1", "111122223333", ID)));
+        assert!(!is_of(&key(&arn("eu-west-1", "111122223333", &format!("key/{id}"))), &primary), "an answer is of the very key");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector};
@@ -19,7 +20,30 @@ const USUAL_TIME: Duration = Duration::from_secs(10);
 
 /// Makes connectors.
 #[derive(Clone)]
-pub(super) struct OurHttp(pub Arc<Http>);
+pub(super) struct OurHttp {
+    http: Arc<Http>,
+    /// Whether EC2's metadata service took a request for a token and gave none.
+    silent: Arc<AtomicBool>,
+}
+
+impl OurHttp {
+    pub fn new(http: Arc<Http>) -> Self {
+        Self { http, silent: Arc::default() }
+    }
+
+    /// What to do if the metadata service of EC2 did not answer: an addition to a hint.
+    pub fn metadata_advice(&self) -> &'static str {
+        if self.silent.load(Ordering::Relaxed) { METADATA_ADVICE } else { "" }
+    }
+}
+
+/// The answer to a request for a token crosses only as many hops as the instance's options say, one by default: a container's network is one more
+/// ([`IMDSv2`]).
+///
+/// [`IMDSv2`]: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-IMDS-existing-instances.html
+const METADATA_ADVICE: &str = "; EC2's metadata service did not answer: in a container on EC2, raise its hop limit (aws ec2 \
+                               modify-instance-metadata-options --instance-id ID --http-put-response-hop-limit 2), elsewhere set \
+                               AWS_EC2_METADATA_DISABLED=true";
 
 impl fmt::Debug for OurHttp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,27 +59,35 @@ impl HttpClient for OurHttp {
             // The library's time to connect, a few seconds, says nothing of the whole call.
             (_, None) => USUAL_TIME,
         };
-        SharedHttpConnector::new(Connector { http: self.0.clone(), time: time.min(USUAL_TIME) })
+        SharedHttpConnector::new(Connector { http: self.clone(), time: time.min(USUAL_TIME) })
     }
 }
 
 /// Makes calls.
 #[derive(Debug)]
 struct Connector {
-    http: Arc<Http>,
+    http: OurHttp,
     time: Duration,
 }
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (http, time) = (self.http.clone(), self.time);
+        let (OurHttp { http, silent }, time) = (self.http.clone(), self.time);
         HttpConnectorFuture::new(async move {
-            let host = Url::parse(request.uri()).ok().and_then(|url| Some(url.host_str()?.to_owned())).unwrap_or_default();
-            let late = || ConnectorError::timeout(format!("{host} did not answer within {:.1} seconds", time.as_secs_f32()).into());
+            let url = Url::parse(request.uri()).ok();
+            let host = url.as_ref().and_then(Url::host_str).unwrap_or_default().to_owned();
+            let of_metadata = url.is_some_and(|url| request.method() == "PUT" && url.path() == METADATA_TOKEN);
+            let late = || {
+                silent.fetch_or(of_metadata, Ordering::Relaxed);
+                ConnectorError::timeout(format!("{host} did not answer within {:.1} seconds", time.as_secs_f32()).into())
+            };
             tokio::time::timeout(time, exchange(&http, request)).await.unwrap_or_else(|_| Err(late()))
         })
     }
 }
+
+/// Where EC2's metadata service gives tokens out.
+const METADATA_TOKEN: &str = "/latest/api/token";
 
 async fn exchange(http: &Http, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
     let url = Url::parse(request.uri()).map_err(|error| ConnectorError::user(format!("a malformed address: {error}").into()))?;

@@ -5,8 +5,10 @@
 use ocicrypt_kms_protocol::Operation;
 use ocicrypt_kms_protocol::json::{Object, string};
 
+use super::answer::parse;
 use crate::Error;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
+use crate::key_uri::AwsKey;
 use crate::kms::answer::Answer;
 
 /// Too many requests, which AWS KMS tells with the status 400 ([throttling]).
@@ -49,7 +51,7 @@ impl Refusal {
 
     pub fn explain(self, answer: &Answer, operation: Operation, uri: &str, key_id: &str, region: &str) -> Error {
         let (key, status) = (uri.to_owned(), answer.status.as_u16());
-        let hint = hint(&self.code, operation, key_id, region);
+        let hint = hint(&self, operation, key_id, region);
         let Self { code, message } = self;
         match is_busy(answer) {
             true => Error::Busy { key, status, message: format!("{code}: {message}") },
@@ -63,17 +65,32 @@ pub fn is_of_ciphertext(code: &str) -> bool {
     matches!(code, "InvalidCiphertextException" | "IncorrectKeyException")
 }
 
-fn hint(code: &str, operation: Operation, key_id: &str, region: &str) -> String {
+/// The key that a message is about, for a command that takes no alias: what stands there as an ARN of the region that was asked.
+fn told_key(message: &str, region: &str) -> Option<AwsKey> {
+    let words = message.split(|c: char| c.is_whitespace() || "'\"`,;()".contains(c));
+    let keys = words.filter_map(|word| parse(word.trim_end_matches(['.', ':'])));
+    keys.into_iter().find(|key| key.arn.as_ref().is_some_and(|arn| arn.region == region))
+}
+
+fn hint(refusal: &Refusal, operation: Operation, key_id: &str, region: &str) -> String {
+    let Refusal { code, message } = refusal;
     let permission = match operation {
         Operation::Wrap => "kms:Encrypt",
         Operation::Unwrap => "kms:Decrypt",
     };
-    let command = |verb: &str| format!("aws kms {verb} --region {region} --key-id {key_id}");
-    match code {
+    let describe = format!("aws kms describe-key --region {region} --key-id {key_id}");
+    // `describe-key` takes an alias; what changes a key doesn't.
+    let told = || told_key(message, region).map(|key| key.key_id);
+    let id = if key_id.contains("alias/") { told() } else { Some(key_id.to_owned()) };
+    let command = |verb: &str| match &id {
+        Some(id) => format!("aws kms {verb} --region {region} --key-id {id}"),
+        None => format!("aws kms {verb} --region {region} --key-id ID, with the id that this tells: {describe} --query KeyMetadata.KeyId"),
+    };
+    match code.as_str() {
         "NotFoundException" => format!("check the id or alias, and the account; AWS KMS was asked in the region {region}"),
         "DisabledException" => format!("enable the key: {}", command("enable-key")),
         "KMSInvalidStateException" => {
-            format!("see what state the key is in: {}; if it is to be deleted: {}", command("describe-key"), command("cancel-key-deletion"))
+            format!("see what state the key is in: {describe}; if it is to be deleted: {}", command("cancel-key-deletion"))
         }
         "AccessDeniedException" => {
             format!(
@@ -153,10 +170,39 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_takes_no_alias_names_the_key() {
+        let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+        let hint = |code: &str, message: &str, key_id: &str| {
+            let refused = answer(400, &format!(r#"{{"__type":"{code}","message":"{message}"}}"#));
+            let error = Refusal::read(&refused).explain(&refused, Operation::Unwrap, "awskms:///alias/a", key_id, "eu-central-1");
+            error.hint().into_owned()
+        };
+        for (message, key_id, named) in [
+            (format!("{arn} is disabled."), "alias/a", arn),
+            (format!("{arn} is pending deletion."), "alias/a", arn),
+            (format!("The key '{arn}' can't be used"), "alias/a", arn),
+            ("no".to_owned(), arn, arn),
+            // What isn't a key of that region is not put into a command.
+            (arn.replace("eu-central-1", "eu-west-1"), "alias/a", "ID, with the id that this tells"),
+            ("arn:aws:kms:eu-central-1:111122223333:key/$(reboot)".to_owned(), "alias/a", "ID, with the id that this tells"),
+            ("no".to_owned(), "arn:aws:kms:eu-central-1:111122223333:alias/a", "ID, with the id that this tells"),
+        ] {
+            let enable = hint("DisabledException", &message, key_id);
+            assert!(enable.contains(&format!("enable-key --region eu-central-1 --key-id {named}")), "{enable}");
+            let cancel = hint("KMSInvalidStateException", &message, key_id);
+            assert!(cancel.contains(&format!("describe-key --region eu-central-1 --key-id {key_id}")), "{cancel}");
+            assert!(cancel.contains(&format!("cancel-key-deletion --region eu-central-1 --key-id {named}")), "{cancel}");
+        }
+    }
+
+    #[test]
     fn each_refusal_has_its_remedy() {
         for (code, remedy) in [
             ("NotFoundException", "asked in the region eu-central-1"),
-            ("DisabledException", "aws kms enable-key --region eu-central-1 --key-id alias/a"),
+            (
+                "DisabledException",
+                "aws kms enable-key --region eu-central-1 --key-id ID, with the id that this tells: aws kms describe-key",
+            ),
             ("KMSInvalidStateException", "aws kms describe-key --region eu-central-1 --key-id alias/a"),
             ("AccessDeniedException", "allow kms:Decrypt on the key"),
             ("InvalidCiphertextException", "context_… in the key URI"),
