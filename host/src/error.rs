@@ -144,6 +144,16 @@ pub enum Error {
         /// What was tried, and what came of it.
         reason: String,
     },
+    /// No connection to the KMS that may be used could be made: its certificate isn't trusted, say, or it speaks no TLS.
+    #[error("{key}: {reason}")]
+    NoConnection {
+        /// The key's URI.
+        key: String,
+        /// What was tried, and what came of it.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
     /// No credentials for the KMS could be got in time.
     #[error("{key}: {reason}")]
     NoCredentials {
@@ -250,7 +260,7 @@ impl Error {
             Self::NoMatchingKey { .. } => ErrorKind::NoMatchingKey,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Kms { .. } => ErrorKind::Kms,
-            Self::Unavailable { .. } | Self::NoCredentials { .. } | Self::Busy { .. } => ErrorKind::Unavailable,
+            Self::Unavailable { .. } | Self::NoConnection { .. } | Self::NoCredentials { .. } | Self::Busy { .. } => ErrorKind::Unavailable,
             Self::Corrupt { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
             // Where one of several may yet work, trying again is worth it.
             Self::AllFailed(errors) if errors.iter().any(|error| error.kind() == ErrorKind::Unavailable) => ErrorKind::Unavailable,
@@ -268,6 +278,7 @@ impl Error {
             | Self::NoMatchingKey { hint, .. }
             | Self::Denied { hint, .. }
             | Self::Kms { hint, .. }
+            | Self::NoConnection { hint, .. }
             | Self::NoCredentials { hint, .. } => Cow::Borrowed(hint),
             Self::KeyUri(error) => Cow::Owned(error.hint()),
             Self::Unavailable { .. } => Cow::Borrowed("check the network and the service's address, then try again"),

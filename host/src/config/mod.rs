@@ -307,7 +307,7 @@ impl Environment {
 
     /// No variables: settings come from the configuration alone.
     ///
-    /// What the libraries of a service look up by themselves they still do: proxies, the system's certificates, profiles of AWS.
+    /// What the libraries of a service look up by themselves they still do: the system's certificates, profiles of AWS.
     #[must_use]
     pub fn empty() -> Self {
         Self(Some(BTreeMap::new()))
@@ -326,6 +326,15 @@ impl Environment {
             None => std::env::var_os(name),
         };
         value.filter(|value| !value.is_empty())
+    }
+
+    /// Whether a variable is there and empty.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_emptied(&self, name: &str) -> bool {
+        match &self.0 {
+            Some(variables) => variables.get(std::ffi::OsStr::new(name)).is_some_and(|value| value.is_empty()),
+            None => std::env::var_os(name).is_some_and(|value| value.is_empty()),
+        }
     }
 
     /// All variables, unless they are those of this process.

@@ -26,9 +26,9 @@ pub use self::rule::Rule;
 use crate::config::HttpKms;
 use crate::error::printable;
 use crate::key_uri::{Key, KeyUri, is_endpoint_name};
-use crate::kms::http::{address, below, client_of, note_request_id, parse_endpoint, read_at_most, unreachable};
-use crate::kms::way::{ClientCertificate, Way};
-use crate::{Error, count};
+use crate::kms::http::{Parts, Proxies, Settings, address, below, note_request_id, parse_endpoint, read_at_most, unreached};
+use crate::kms::way::ClientCertificate;
+use crate::{Environment, Error, count};
 
 /// The endpoints of a host, by name.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +48,8 @@ pub struct Endpoint {
     max_requests: u32,
     max_body: usize,
     timeout: Duration,
+    environment: Environment,
+    proxies: OnceLock<Arc<Proxies>>,
     /// Made, with the files that it is made of, when it is first used.
     client: OnceLock<Client>,
 }
@@ -85,14 +87,14 @@ pub struct Response {
 }
 
 impl Endpoints {
-    /// The endpoints of a configuration.
+    /// The endpoints of a configuration, with proxies and certificate authorities of an environment.
     ///
     /// # Errors
     /// If one is not right. None of its files is looked at.
-    pub fn new(settings: &BTreeMap<String, HttpKms>) -> Result<Self, Error> {
+    pub fn new(settings: &BTreeMap<String, HttpKms>, environment: &Environment) -> Result<Self, Error> {
         let endpoint = |(name, settings): (&String, &HttpKms)| {
             let wrong = |reason| Error::Configuration { place: format!("http-kms.{}", printable(name, 64)), reason };
-            Endpoint::new(name, settings).map(|endpoint| (name.clone(), Arc::new(endpoint))).map_err(wrong)
+            Endpoint::new(name, settings, environment).map(|endpoint| (name.clone(), Arc::new(endpoint))).map_err(wrong)
         };
         settings.iter().map(endpoint).collect::<Result<_, _>>().map(Self)
     }
@@ -127,7 +129,7 @@ impl Endpoints {
 }
 
 impl Endpoint {
-    fn new(name: &str, settings: &HttpKms) -> Result<Self, String> {
+    fn new(name: &str, settings: &HttpKms, environment: &Environment) -> Result<Self, String> {
         if !is_endpoint_name(name) {
             return Err("the name of an endpoint has to be 1 to 63 lower-case letters, digits and hyphens".into());
         }
@@ -152,6 +154,8 @@ impl Endpoint {
             max_body: (within("max-body-kib", settings.max_body_kib, 512)? as usize) << 10,
             timeout: Duration::from_secs(within("timeout-seconds", settings.timeout_seconds, 60)?.into()),
             url,
+            environment: environment.clone(),
+            proxies: OnceLock::new(),
             client: OnceLock::new(),
         })
     }
@@ -231,7 +235,7 @@ impl Endpoint {
         let credential = self.credential.show()?;
         headers.extend(credential.as_ref().map(|shown| (shown.name.clone(), shown.value.clone())));
         tracing::debug!(key, endpoint = self.name, request = shown, "calling an endpoint");
-        let broken = |error: &reqwest::Error| Error::Unavailable { key: key.to_owned(), reason: unreachable(&url, error) };
+        let broken = |error: &reqwest::Error| unreached(&url, self.proxies(), &self.settings(), error).error(key);
         let request = self.client()?.request(method, url.clone()).headers(headers).body(Bytes::from_owner(body));
         let mut response = request.send().await.map_err(|error| broken(&error))?;
         let status = response.status();
@@ -274,13 +278,32 @@ impl Endpoint {
     }
 
     fn client(&self) -> Result<&Client, Error> {
+        self.proxies().of(&self.url)?;
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
+        let encrypted = self.url.scheme() == "https";
         let certificate = self.certificate.clone().map(|(certificate, key)| ClientCertificate { certificate, key, is_private: true });
-        let way = Way { certificate, ..Way::default() };
-        let client = client_of(self.url.scheme() == "https", self.authorities.as_deref(), &way)?;
+        let parts = Parts {
+            encrypted,
+            authorities: self.authorities.as_deref(),
+            identity: certificate.filter(|_| encrypted).map(|certificate| certificate.read()).transpose()?,
+            proxies: self.proxies().clone(),
+            socket: None,
+        };
+        let client = parts.client(&self.environment)?;
         Ok(self.client.get_or_init(|| client))
+    }
+
+    fn proxies(&self) -> &Arc<Proxies> {
+        self.proxies.get_or_init(|| Arc::new(Proxies::new(&self.environment)))
+    }
+
+    /// What errors of connections name.
+    fn settings(&self) -> Settings {
+        let below = |setting: &str| format!("{setting} below `[http-kms.{}]`", self.name).into();
+        let certificate = below("name one in `client-certificate` and `client-key`");
+        Settings { authority: below("`ca-file`"), client_certificate: Some(certificate) }
     }
 }
 
@@ -314,7 +337,7 @@ mod tests {
 
     fn endpoints(name: &str, text: &str) -> Result<Endpoints, String> {
         let settings: HttpKms = toml::from_str(text).map_err(|error| error.to_string())?;
-        Endpoints::new(&BTreeMap::from([(name.to_owned(), settings)])).map_err(|error| error.line())
+        Endpoints::new(&BTreeMap::from([(name.to_owned(), settings)]), &Environment::empty()).map_err(|error| error.line())
     }
 
     fn uri(text: &str) -> KeyUri {

@@ -1,21 +1,31 @@
 //! HTTP, once for all services: bounded in size and time, retried, never redirected, in plain text only to loopback.
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+mod client;
+mod failure;
+mod proxy;
+mod trust;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use zeroize::Zeroizing;
 
+pub(crate) use self::client::Parts;
+use self::failure::{Journey, causes};
+pub(crate) use self::failure::{Settings, Unreached};
+pub(crate) use self::proxy::Proxies;
+pub(crate) use self::trust::Identity;
 pub use super::answer::Answer;
 use super::answer::retry_after;
-use super::way::Way;
+use super::way::{ClientCertificate, Way};
 use crate::kms::request_id;
-use crate::trusted_file::{self, Trust};
-use crate::{Error, count, shown};
+use crate::{Environment, Error, count, shown};
 
 /// The most bytes of an answer: several times what any service answers.
 pub const MAX_ANSWER: usize = 512 << 10;
@@ -26,23 +36,34 @@ const RETRIES: usize = 4;
 /// The wait before the first repetition; doubles, with jitter of up to the same again.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// The most bytes of a file of certificate authorities.
-const MAX_AUTHORITIES: usize = 1 << 20;
-/// What errors call such a file.
-const AUTHORITIES: &str = "the certificate authorities in";
 /// Room for the answer of a service that doesn't say how long it is.
 const USUAL_ANSWER: u64 = 16 << 10;
 
+/// What servers of Go, nginx and Apache say to who speaks plain http at their TLS port, each with status 400.
+const SPEAK_TLS: [&str; 3] =
+    ["HTTP request to an HTTPS server", "HTTP request was sent to HTTPS port", "plain HTTP to an SSL-enabled server port"];
+
 /// The clients of one service, or of several. Made, with their TLS roots, when they are first used.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Http {
+    /// What proxies and certificate authorities are looked for in.
+    environment: Environment,
+    /// Whom to trust in place of the system's roots.
+    authorities: Option<PathBuf>,
+    settings: Settings,
+    way: Way,
+    proxies: OnceLock<Arc<Proxies>>,
+    kept: Clients,
+    /// For what is tried again: a NAT or a firewall may have dropped each connection that was kept.
+    fresh: Clients,
+}
+
+#[derive(Debug, Default)]
+struct Clients {
     /// For `https`: by way of a proxy, if the environment names one. It sees only what is encrypted.
     tls: OnceLock<Client>,
     /// For `http` to loopback: a proxy would see credentials and keys.
     plain: OnceLock<Client>,
-    /// Whom to trust in place of the system's roots.
-    authorities: Option<PathBuf>,
-    way: Way,
 }
 
 /// One call to a service, for one key.
@@ -77,24 +98,57 @@ enum Failure {
     /// The service asks to try again: its answer, and when it asks for that.
     Busy(Answer, Option<Duration>),
     /// It could not be reached.
-    Unreached(String),
+    Unreached(Unreached),
     /// It stopped in the middle, or did not answer in time: it may have acted upon the call.
-    Broken(String),
+    Broken(Unreached),
     /// It answered what no repetition will mend.
     Final(Error),
 }
 
+impl Default for Http {
+    /// With the environment of this process, and the system's certificate authorities or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    fn default() -> Self {
+        Self::new(&Environment::process())
+    }
+}
+
 impl Http {
+    /// Clients that look for proxies and certificate authorities in this environment.
+    #[must_use]
+    pub fn new(environment: &Environment) -> Self {
+        Self {
+            environment: environment.clone(),
+            authorities: None,
+            settings: Settings::default(),
+            way: Way::default(),
+            proxies: OnceLock::new(),
+            kept: Clients::default(),
+            fresh: Clients::default(),
+        }
+    }
+
     /// Clients that trust the certificate authorities in `file` (PEM), which is read when one is first used, and no others.
     #[must_use]
     pub fn trusting(file: PathBuf) -> Self {
-        Self { authorities: Some(file), ..Self::default() }
+        Self::default().with_authorities(Some(file))
+    }
+
+    /// The same clients, trusting only the certificate authorities in a file, if there is one.
+    #[must_use]
+    pub fn with_authorities(self, file: Option<PathBuf>) -> Self {
+        Self { authorities: file, ..self }
     }
 
     /// The same clients, by another way.
     #[must_use]
     pub fn by(self, way: Way) -> Self {
         Self { way, ..self }
+    }
+
+    /// The same clients, whose errors name these settings.
+    #[cfg_attr(not(feature = "vault"), allow(dead_code))]
+    pub(crate) fn with_settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
     }
 
     /// Makes a call and reads the answer. A call is repeated after 429, 5xx and broken connections, if it may be, with growing waits, as long
@@ -111,123 +165,139 @@ impl Http {
     /// # Errors
     /// Those of [`Http::send`].
     pub async fn send_while(&self, call: Call<'_>, is_busy: fn(&Answer) -> bool) -> Result<Answer, Error> {
-        let client = self.client(call.url)?;
         let body = Bytes::from_owner(call.body);
         let Call { key, method, url, mut headers, deadline, repeat, .. } = call;
         if !body.is_empty() {
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         }
-        let request = || client.request(method.clone(), url.clone()).headers(headers.clone()).body(body.clone());
-        let tells_redirects = self.way.tells_redirects;
-        let attempt = || attempt(request(), key, url, deadline, is_busy, tells_redirects);
+        let client = self.client(url)?;
+        let is_dropped = AtomicBool::new(false);
+        let attempt = || {
+            let client = if is_dropped.load(Ordering::Relaxed) { self.fresh_client(url).unwrap_or(client) } else { client };
+            let request = client.request(method.clone(), url.clone()).headers(headers.clone()).body(body.clone());
+            self.attempt(request, key, url, deadline, is_busy)
+        };
         let waits = ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_times(RETRIES).with_jitter();
         let outcome = attempt
             .retry(waits)
             .when(|failure| failure.may_be_repeated(repeat))
             .adjust(|failure, wait| within(deadline, asked(failure).max(wait?)))
-            .notify(|failure, wait| tracing::debug!(key, ?wait, reason = failure.reason(), "trying again"))
+            .notify(|failure, wait| {
+                is_dropped.fetch_or(matches!(failure, Failure::Unreached(_) | Failure::Broken(_)), Ordering::Relaxed);
+                tracing::debug!(key, ?wait, reason = failure.reason(), "trying again");
+            })
             .await;
         match outcome {
             Ok(answer) | Err(Failure::Busy(answer, _)) => Ok(answer),
-            Err(Failure::Unreached(reason) | Failure::Broken(reason)) => Err(Error::Unavailable { key: key.to_owned(), reason }),
+            Err(Failure::Unreached(unreached) | Failure::Broken(unreached)) => Err(unreached.error(key)),
             Err(Failure::Final(error)) => Err(error),
         }
     }
 
     /// The client for calls to `url`: for libraries that make their own, to get credentials.
+    ///
+    /// # Errors
+    /// If its proxy can't be used, or there is nobody to be trusted.
     pub(crate) fn client(&self, url: &Url) -> Result<&Client, Error> {
+        self.client_of(&self.kept, url, Parts::client)
+    }
+
+    fn fresh_client(&self, url: &Url) -> Result<&Client, Error> {
+        self.client_of(&self.fresh, url, Parts::fresh_client)
+    }
+
+    fn client_of<'a>(
+        &'a self,
+        clients: &'a Clients,
+        url: &Url,
+        make: impl FnOnce(Parts<'a>, &Environment) -> Result<Client, Error>,
+    ) -> Result<&'a Client, Error> {
         let encrypted = url.scheme() == "https";
-        let place = if encrypted { &self.tls } else { &self.plain };
+        self.proxies().of(url)?;
+        let place = if encrypted { &clients.tls } else { &clients.plain };
         if let Some(client) = place.get() {
             return Ok(client);
         }
-        let client = client_of(encrypted, self.authorities.as_deref(), &self.way)?;
+        let parts = Parts {
+            encrypted,
+            authorities: self.authorities.as_deref(),
+            identity: self.way.certificate.iter().filter(|_| encrypted).map(ClientCertificate::read).next().transpose()?,
+            proxies: self.proxies().clone(),
+            socket: self.way.socket.as_deref(),
+        };
+        let client = make(parts, &self.environment)?;
         Ok(place.get_or_init(|| client))
     }
-}
 
-/// A client that follows no redirect, for `https` or for `http` to loopback.
-pub(crate) fn client_of(encrypted: bool, authorities: Option<&Path>, way: &Way) -> Result<Client, Error> {
-    let builder = Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(ATTEMPT);
-    let builder = if encrypted { builder.https_only(true) } else { builder.no_proxy() };
-    let builder = way.take(builder, encrypted)?;
-    match authorities {
-        Some(file) if encrypted => trusting(builder, file),
-        _ => builder.build().map_err(|error| Error::Internal { reason: format!("HTTP can't be set up: {}", root_cause(&error)) }),
+    fn proxies(&self) -> &Arc<Proxies> {
+        self.proxies.get_or_init(|| {
+            Arc::new(match &self.way.proxy {
+                Some((variable, url)) => Proxies::only(variable.clone(), url.clone()),
+                None => Proxies::new(&self.environment),
+            })
+        })
     }
-}
 
-/// A client for which only the certificates in `file` are roots.
-fn trusting(builder: ClientBuilder, file: &Path) -> Result<Client, Error> {
-    let unusable = |reason: String| Error::Configuration { place: format!("{AUTHORITIES} {}", shown::path(file)), reason };
-    let text = trusted_file::read(file, Trust::Decides, MAX_AUTHORITIES).map_err(|untrusted| untrusted.error(AUTHORITIES, file))?;
-    let certificates = Certificate::from_pem_bundle(&text).map_err(|error| unusable(root_cause(&error)))?;
-    if certificates.is_empty() {
-        return Err(unusable("the file has no certificate in PEM".into()));
+    /// What an error of a call to `url` is about, and what to do about it.
+    pub(crate) fn unreached(&self, url: &Url, error: &reqwest::Error) -> Unreached {
+        unreached(url, self.proxies(), &self.settings, error)
     }
-    builder.tls_certs_only(certificates).build().map_err(|error| unusable(root_cause(&error)))
-}
 
-async fn attempt(
-    request: RequestBuilder,
-    key: &str,
-    url: &Url,
-    deadline: Instant,
-    is_busy: fn(&Answer) -> bool,
-    tells_redirects: bool,
-) -> Result<Answer, Failure> {
-    let time = ATTEMPT.min(deadline.saturating_duration_since(Instant::now()));
-    let exchange = async {
-        let response = request.send().await.map_err(|error| Failure::of(url, &error))?;
-        let (answer, wait) = read(key, url, response, tells_redirects).await?;
-        if is_busy(&answer) { Err(Failure::Busy(answer, wait)) } else { Ok(answer) }
-    };
-    let host = url.host_str().unwrap_or_default();
-    let outcome = tokio::time::timeout(time, exchange)
-        .await
-        .unwrap_or_else(|_| Err(Failure::Broken(format!("{host} did not answer within {:.1} seconds", time.as_secs_f32()))));
-    let answer = outcome.as_ref().map_or_else(|failure| failure.answer(), Some);
-    count::request(key, answer.map(|answer| answer.status.as_u16()));
-    outcome
-}
-
-/// An answer, and when the service asks to be asked again.
-async fn read(key: &str, url: &Url, mut response: reqwest::Response, tells_redirects: bool) -> Result<(Answer, Option<Duration>), Failure> {
-    let status = response.status();
-    let host = address(url);
-    let wrong = |reason: String| Failure::Final(Error::Unavailable { key: key.to_owned(), reason });
-    if status.is_redirection() && !(tells_redirects && status == StatusCode::TEMPORARY_REDIRECT) {
-        return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
+    async fn attempt(
+        &self,
+        request: RequestBuilder,
+        key: &str,
+        url: &Url,
+        deadline: Instant,
+        is_busy: fn(&Answer) -> bool,
+    ) -> Result<Answer, Failure> {
+        let time = ATTEMPT.min(deadline.saturating_duration_since(Instant::now()));
+        let exchange = async {
+            let response = request.send().await.map_err(|error| self.failure(key, url, &error))?;
+            let (answer, wait) = self.read(key, url, response).await?;
+            if is_busy(&answer) { Err(Failure::Busy(answer, wait)) } else { Ok(answer) }
+        };
+        let host = url.host_str().unwrap_or_default();
+        let late = || Unreached::network(format!("{host} did not answer within {:.1} seconds", time.as_secs_f32()));
+        let outcome = tokio::time::timeout(time, exchange).await.unwrap_or_else(|_| Err(Failure::Broken(late())));
+        let answer = outcome.as_ref().map_or_else(|failure| failure.answer(), Some);
+        count::request(key, answer.map(|answer| answer.status.as_u16()));
+        outcome
     }
-    let wait = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.as_bytes()));
-    note_request_id(response.headers());
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (challenge, location) = (header(WWW_AUTHENTICATE), header(LOCATION));
-    let body = read_body(&mut response).await.map_err(|error| Failure::Broken(unreachable(url, &error)))?;
-    let body = body.ok_or_else(|| wrong(format!("{host} answered more than {MAX_ANSWER} bytes")))?;
-    if url.scheme() == "http" && wants_tls(status, &body) {
-        return Err(wrong(format!(
-            "{host} was asked in plain http and speaks TLS at this port; write https:// in place of http:// in its address"
-        )));
-    }
-    Ok((Answer { status, challenge, location, body }, wait))
-}
 
-/// Whether a server that speaks TLS says that it was asked in plain HTTP: Go's, nginx's and Apache's have a sentence for it.
-fn wants_tls(status: StatusCode, body: &[u8]) -> bool {
-    let sentences =
-        ["HTTP request to an HTTPS server", "HTTP request was sent to HTTPS port", "speaking plain HTTP to an SSL-enabled server"];
-    let text = String::from_utf8_lossy(&body[..body.len().min(1024)]);
-    status == StatusCode::BAD_REQUEST && sentences.iter().any(|sentence| text.contains(sentence))
+    /// The failure of a request that was not answered.
+    fn failure(&self, key: &str, url: &Url, error: &reqwest::Error) -> Failure {
+        match self.unreached(url, error) {
+            unreached if unreached.lasts => Failure::Final(unreached.error(key)),
+            unreached if error.is_connect() => Failure::Unreached(unreached),
+            unreached => Failure::Broken(unreached),
+        }
+    }
+
+    /// An answer, and when the service asks to be asked again.
+    async fn read(&self, key: &str, url: &Url, mut response: reqwest::Response) -> Result<(Answer, Option<Duration>), Failure> {
+        let status = response.status();
+        let host = address(url);
+        let wrong = |reason: String| Failure::Final(Error::Unavailable { key: key.to_owned(), reason });
+        if status.is_redirection() && !(self.way.tells_redirects && status == StatusCode::TEMPORARY_REDIRECT) {
+            return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
+        }
+        let wait = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.as_bytes()));
+        note_request_id(response.headers());
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (challenge, location) = (header(WWW_AUTHENTICATE), header(LOCATION));
+        let body = read_body(&mut response).await.map_err(|error| self.failure(key, url, &error))?;
+        let body = body.ok_or_else(|| wrong(format!("{host} answered more than {MAX_ANSWER} bytes")))?;
+        let answer = Answer { status, challenge, location, body };
+        if url.scheme() == "http" && speaks_tls(&answer) {
+            let journey = Journey { url, proxy: None, settings: &self.settings };
+            return Err(Failure::Final(journey.plain_to_tls().error(key)));
+        }
+        Ok((answer, wait))
+    }
 }
 
 impl Failure {
-    /// That of a request that was not answered.
-    fn of(url: &Url, error: &reqwest::Error) -> Self {
-        let reason = unreachable(url, error);
-        if error.is_connect() { Self::Unreached(reason) } else { Self::Broken(reason) }
-    }
-
     fn may_be_repeated(&self, repeat: Repeat) -> bool {
         match self {
             Self::Final(_) => false,
@@ -247,7 +317,7 @@ impl Failure {
     fn reason(&self) -> &str {
         match self {
             Self::Busy(answer, _) => answer.status.as_str(),
-            Self::Unreached(reason) | Self::Broken(reason) => reason,
+            Self::Unreached(unreached) | Self::Broken(unreached) => &unreached.reason,
             Self::Final(_) => "",
         }
     }
@@ -266,11 +336,17 @@ fn within(deadline: Instant, wait: Duration) -> Option<Duration> {
     (wait < left.saturating_sub(FIRST_WAIT)).then_some(wait)
 }
 
-/// What reqwest says at the end of its chain of causes; its own text would repeat the URL.
-pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> String {
-    let host = address(url);
+/// What an error of the HTTP library is about: never its own text, which would repeat the URL.
+pub(crate) fn unreached(url: &Url, proxies: &Proxies, settings: &Settings, error: &reqwest::Error) -> Unreached {
+    let proxy = proxies.of(url).ok().flatten();
     let what = if error.is_connect() { "can't be reached" } else { "broke the connection" };
-    format!("{host} {what}: {}", root_cause(error))
+    Journey { url, proxy, settings }.explain(what, error)
+}
+
+/// Whether a server was spoken to in plain http that speaks TLS.
+fn speaks_tls(answer: &Answer) -> bool {
+    let says = |text: &&str| answer.body.windows(text.len()).any(|window| window == text.as_bytes());
+    answer.status == StatusCode::BAD_REQUEST && SPEAK_TLS.iter().any(says)
 }
 
 /// Notes what the service calls its answer.
@@ -305,12 +381,9 @@ pub(crate) async fn read_at_most(limit: usize, response: &mut reqwest::Response)
     Ok(Some(body))
 }
 
-pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
+/// What stands at the end of an error's chain of causes.
+pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Reads the address of a service that overrides the built-in one: `https`, or `http` to loopback; no user, query or fragment.
@@ -393,11 +466,48 @@ mod tests {
     fn what_may_have_been_acted_upon_is_repeated_only_if_it_changes_nothing() {
         let busy = |status| Failure::Busy(Answer { status, challenge: None, location: None, body: Zeroizing::default() }, None);
         let told = |status: u16| busy(StatusCode::from_u16(status).unwrap());
-        for failure in [told(500), told(502), told(503), told(504), Failure::Broken(String::new())] {
+        for failure in [told(500), told(502), told(503), told(504), Failure::Broken(Unreached::network(String::new()))] {
             assert!(failure.may_be_repeated(Repeat::Freely) && !failure.may_be_repeated(Repeat::IfNotActedUpon), "{}", failure.reason());
         }
-        for failure in [told(412), told(429), Failure::Unreached(String::new())] {
+        for failure in [told(412), told(429), Failure::Unreached(Unreached::network(String::new()))] {
             assert!(failure.may_be_repeated(Repeat::Freely) && failure.may_be_repeated(Repeat::IfNotActedUpon), "{}", failure.reason());
+        }
+    }
+
+    /// A server that answers the first request of its first connection, closes that when the second one comes, as a NAT does that has forgotten
+    /// it, and answers all that comes by later ones. It counts connections.
+    async fn forgetful(connections: Arc<std::sync::atomic::AtomicUsize>) -> Url {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let is_first = connections.fetch_add(1, Ordering::SeqCst) == 0;
+                tokio::spawn(async move {
+                    let mut answers = 0;
+                    while stream.read(&mut [0; 4096]).await.is_ok_and(|length| length > 0) && !(is_first && answers > 0) {
+                        stream.write_all(b"HTTP/1.1 200 Done\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                        answers += 1;
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_is_gone_is_replaced_by_a_new_one_unless_the_call_may_have_been_acted_upon() {
+        for (repeat, works) in [(Repeat::Freely, true), (Repeat::IfNotActedUpon, false)] {
+            let connections = Arc::default();
+            let (http, url) = (Http::new(&Environment::empty()), forgetful(Arc::clone(&connections)).await);
+            let call = || {
+                let (headers, deadline) = (HeaderMap::new(), Instant::now() + Duration::from_secs(9));
+                http.send(Call { key: "k", method: Method::POST, url: &url, headers, body: Zeroizing::default(), deadline, repeat })
+            };
+            assert_eq!(call().await.unwrap().status, 200);
+            assert_eq!(call().await.is_ok(), works, "{repeat:?}");
+            assert_eq!(connections.load(Ordering::SeqCst), if works { 2 } else { 1 }, "{repeat:?}");
         }
     }
 }

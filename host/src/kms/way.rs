@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use reqwest::{ClientBuilder, Identity, Proxy, Url};
+use reqwest::Url;
 use zeroize::Zeroizing;
 
-use super::http::root_cause;
+use super::http::Identity;
 use crate::trusted_file::{self, Trust};
 use crate::{Error, shown};
 
@@ -18,8 +18,8 @@ const MAX_LENGTH: usize = 64 << 10;
 pub struct Way {
     /// What this client shows of itself over TLS.
     pub certificate: Option<ClientCertificate>,
-    /// What `https` goes through, in place of the proxies that the environment names for all programs.
-    pub proxy: Option<Url>,
+    /// What `https` goes through, in place of the proxies that the environment names for all programs, and the variable that says so.
+    pub proxy: Option<(String, Url)>,
     /// What each connection is made to, in plain HTTP, whatever an address says.
     pub socket: Option<PathBuf>,
     /// Whether a 307 is an answer like others, with the address that it names. It is followed by nobody but whoever asked.
@@ -44,39 +44,19 @@ impl fmt::Debug for Way {
     }
 }
 
-impl Way {
-    /// Has a client take this way, for `https` or for plain `http`.
-    pub(super) fn take(&self, builder: ClientBuilder, encrypted: bool) -> Result<ClientBuilder, Error> {
-        let builder = self.socket.iter().fold(builder, |builder, socket| builder.unix_socket(socket.clone()));
-        if !encrypted {
-            return Ok(builder);
-        }
-        let builder = match &self.proxy {
-            Some(proxy) => builder.no_proxy().proxy(Proxy::all(proxy.clone()).map_err(|error| unusable("the proxy", &error))?),
-            None => builder,
-        };
-        let identity = self.certificate.as_ref().map(ClientCertificate::read).transpose()?;
-        Ok(identity.into_iter().fold(builder, ClientBuilder::identity))
-    }
-}
-
 impl ClientCertificate {
     /// Reads both files.
-    fn read(&self) -> Result<Identity, Error> {
+    pub(crate) fn read(&self) -> Result<Identity, Error> {
         let key_trust = if self.is_private { Trust::Secret } else { Trust::Credential };
         let mut both = Zeroizing::new(Vec::with_capacity(2 * MAX_LENGTH + 1));
         both.extend_from_slice(&read("the private key in", &self.key, key_trust)?);
         both.push(b'\n');
         both.extend_from_slice(&read("the client certificate in", &self.certificate, Trust::Decides)?);
         let place = || format!("the client certificate in {} and {}", shown::path(&self.certificate), shown::path(&self.key));
-        Identity::from_pem(&both).map_err(|error| unusable(&place(), &error))
+        Identity::from_pem(&both).map_err(|reason| Error::Configuration { place: place(), reason })
     }
 }
 
 fn read(what: &str, path: &Path, trust: Trust) -> Result<Zeroizing<Vec<u8>>, Error> {
     trusted_file::read(path, trust, MAX_LENGTH).map_err(|untrusted| untrusted.error(what, path))
-}
-
-fn unusable(place: &str, error: &reqwest::Error) -> Error {
-    Error::Configuration { place: place.to_owned(), reason: root_cause(error) }
 }

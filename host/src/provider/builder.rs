@@ -259,7 +259,7 @@ impl Builder {
             lender: Arc::new(Lender {
                 services,
                 #[cfg(feature = "http-kms")]
-                endpoints: crate::kms::endpoint::Endpoints::new(&self.config.http_kms)?,
+                endpoints: crate::kms::endpoint::Endpoints::new(&self.config.http_kms, &self.environment)?,
                 policy,
                 addresses,
                 component,
@@ -333,7 +333,7 @@ impl Builder {
     /// Each service of this build. None of them looks anything up before one of its keys is opened.
     fn built_in_services(&self) -> Services {
         #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
-        let http = Arc::new(crate::kms::http::Http::default());
+        let http = Arc::new(crate::kms::http::Http::new(&self.environment));
         let services = Services::new();
         #[cfg(feature = "local")]
         let services = {

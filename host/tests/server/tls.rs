@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ocicrypt_kms_testing::certificates::{Authority, Issued, Name};
+use ocicrypt_kms_testing::certificates::{Authority, Issued, Name, self_signed};
 use ocicrypt_kms_testing::messages::wrapping;
 use ocicrypt_kms_testing::program::Program;
 use tonic::transport::Channel;
@@ -24,8 +24,13 @@ pub fn serve(user: &Program, authority: &Authority) -> Serving {
 }
 
 fn serve_with(user: &Program, authority: &Authority, format: &str) -> Serving {
+    serve_for(user, authority, &authority.certificate(), format)
+}
+
+/// The same for clients of whoever is in `client_ca`.
+fn serve_for(user: &Program, authority: &Authority, client_ca: &str, format: &str) -> Serving {
     let (certificate, key) = authority.server("localhost").write(user.home(), "server");
-    let ca = user.write("ca.pem", authority.certificate());
+    let ca = user.write("ca.pem", client_ca);
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let files = [text(&certificate), text(&key), text(&ca)];
     let arguments = ["--listen", "tcp://localhost:0", "--tls-cert", &files[0], "--tls-key", &files[1], "--client-ca", &files[2]];
@@ -57,6 +62,19 @@ fn a_client_is_known_by_the_names_in_its_certificate() {
         runtime().block_on(wrap(&server, &authority, Some(client))).unwrap();
         server.wait_until(name, |line| line["message"] == "done" && line["caller"] == *name);
     }
+}
+
+/// As a server's own such a certificate is taken, where a file holds it: `wrong_setups/transport.rs`.
+#[test]
+fn a_certificate_that_vouches_for_itself_is_no_clients_although_client_ca_holds_it() {
+    let (user, authority, client) = (user(), Authority::new("ca"), self_signed("node", |_| {}));
+    let server = serve_for(&user, &authority, &(authority.certificate() + &client.certificate), "json");
+    runtime().block_on(async {
+        wrap(&server, &authority, Some(&client)).await.unwrap_err();
+        wrap(&server, &authority, Some(&authority.client("node", &[]))).await.unwrap();
+    });
+    let line = server.wait_until("refusal", |line| line["message"] == "no TLS with a client");
+    assert!(line["error"].as_str().unwrap().contains("CaUsedAsEndEntity"), "{line}");
 }
 
 #[test]

@@ -8,5 +8,7 @@ mod azure;
 mod gcp;
 /// Key URIs.
 mod key_uri;
+/// The network: proxies, certificates, addresses.
+mod transport;
 /// Vault and OpenBao.
 mod vault;

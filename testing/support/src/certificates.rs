@@ -1,6 +1,7 @@
 //! Certificates for servers and clients.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +9,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// The next certificate's serial number.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
@@ -88,6 +95,20 @@ impl Authority {
         self.issue(params)
     }
 
+    /// A certificate for a server of this name that was good until the end of this year.
+    pub fn server_until(&self, name: &str, year: i32) -> Issued {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, 12, 31);
+        self.issue(params)
+    }
+
+    /// A certificate for a server of this name that will be good from this year on.
+    pub fn server_from(&self, name: &str, year: i32) -> Issued {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(year, 1, 1);
+        self.issue(params)
+    }
+
     /// A certificate for a client of this name, with these URIs.
     pub fn client(&self, name: &str, uris: &[&str]) -> Issued {
         self.client_of(name, uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())))
@@ -155,7 +176,44 @@ fn client(name: &str, names: impl Iterator<Item = SanType>) -> CertificateParams
     params
 }
 
+/// What `openssl req -x509` makes for a server of this name: a certificate of an authority that vouches for itself, with whatever else is asked for.
+pub fn self_signed(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Issued {
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.serial_number = Some(SerialNumber::from(serial));
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    Issued { certificate: certificate.pem(), key: key.serialize_pem(), serial }
+}
+
+/// For [`self_signed`].
+pub use rcgen::{ExtendedKeyUsagePurpose as Purpose, KeyUsagePurpose as Usage, date_time_ymd as beginning_of};
+
 impl Issued {
+    /// TLS of a server with this certificate.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        self.config(Arc::new(NoClientAuth))
+    }
+
+    /// The same, for clients of this authority alone.
+    pub fn mutual_config(&self, clients: &Authority) -> Arc<ServerConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(clients.certificate().as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        self.config(WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap())
+    }
+
+    fn config(&self, clients: Arc<dyn ClientCertVerifier>) -> Arc<ServerConfig> {
+        let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        Arc::new(config.with_client_cert_verifier(clients).with_single_cert(chain, key).unwrap())
+    }
+
     /// Writes both into a folder, each by renaming, as those do who replace them under load.
     pub fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         let place = |extension: &str, content: &str| {

@@ -22,3 +22,4 @@ pub mod registry;
 pub mod scripted;
 pub mod secrets;
 pub mod skopeo;
+pub mod tunnel;

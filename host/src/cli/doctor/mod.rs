@@ -134,7 +134,7 @@ fn audit_log(config: &config::Audit) -> Option<Result<String, String>> {
 #[cfg(feature = "http-kms")]
 fn endpoints(settings: &BTreeMap<String, HttpKms>) -> Vec<(String, Result<String, String>)> {
     // What is wrong with the settings themselves stands in the line about the configuration.
-    let endpoints = ocicrypt_kms::kms::endpoint::Endpoints::new(settings).unwrap_or_default();
+    let endpoints = ocicrypt_kms::kms::endpoint::Endpoints::new(settings, &Environment::process()).unwrap_or_default();
     let finding = |endpoint: &ocicrypt_kms::kms::endpoint::Endpoint| {
         let usable = format!("{}, whose credential and certificates can be used; it was sent nothing", endpoint.url());
         (format!("http-kms.{}", endpoint.name()), endpoint.check().map(|()| usable).map_err(|error| error.line()))

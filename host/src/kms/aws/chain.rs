@@ -26,7 +26,7 @@ use super::region::Region;
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::Service;
 use crate::kms::absurd::{AbsurdAnswer, read_by_library};
-use crate::kms::http::Http;
+use crate::kms::http::{Http, Unreached};
 use crate::{Environment, Error, count, shown};
 
 /// How long before they expire credentials are renewed, if that works.
@@ -252,6 +252,10 @@ impl Chain {
 
     fn failed(&self, key: &str, error: &CredentialsError) -> Error {
         let reason = told(error);
+        if let Some(unreached) = Unreached::among(error) {
+            let reason = format!("no AWS credentials were given: {unreached}");
+            return Unreached { reason, ..unreached.clone() }.error(key);
+        }
         match error {
             CredentialsError::CredentialsNotLoaded(_) => {
                 tracing::debug!(key, reason, "no AWS credentials");

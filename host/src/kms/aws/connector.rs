@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use reqwest::Url;
 
-use crate::kms::http::{Http, MAX_ANSWER, read_body, unreachable};
+use crate::kms::http::{Http, MAX_ANSWER, Unreached, read_body};
 
 /// How long one call may take if the library doesn't say.
 const USUAL_TIME: Duration = Duration::from_secs(10);
@@ -96,11 +96,11 @@ async fn exchange(http: &Http, request: HttpRequest) -> Result<HttpResponse, Con
         let reason = format!("{host} would be asked in plain http, which is allowed only to this machine and to link-local addresses");
         return Err(ConnectorError::user(reason.into()));
     }
-    let client = http.client(&url).map_err(|error| ConnectorError::other(error.line().into(), None))?;
+    let client = http.client(&url).map_err(|error| failed(error.into()))?;
     let (parts, body) = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?.into_parts();
     let body = body.bytes().map(<[u8]>::to_vec).ok_or_else(|| ConnectorError::user("a body that streams".into()))?;
     let request = client.request(parts.method, url.clone()).headers(parts.headers).body(body);
-    let broken = |error: reqwest::Error| ConnectorError::io(unreachable(&url, &error).into());
+    let broken = |error: reqwest::Error| failed(http.unreached(&url, &error));
     let mut response = request.send().await.map_err(broken)?;
     let body = read_body(&mut response).await.map_err(broken)?;
     let body = body.ok_or_else(|| ConnectorError::other(format!("{host} answered more than {MAX_ANSWER} bytes").into(), None))?;
@@ -108,6 +108,11 @@ async fn exchange(http: &Http, request: HttpRequest) -> Result<HttpResponse, Con
     *answer.status_mut() = response.status();
     std::mem::swap(answer.headers_mut(), response.headers_mut());
     HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
+}
+
+/// What the library tries again, unless that won't mend it.
+fn failed(unreached: Unreached) -> ConnectorError {
+    if unreached.lasts { ConnectorError::other(unreached.into(), None) } else { ConnectorError::io(unreached.into()) }
 }
 
 /// Metadata servers speak plain http: EC2's at 169.254.169.254 or `fd00:ec2::254`, those of containers at 169.254.170.2, 169.254.170.23

@@ -25,7 +25,7 @@ use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::super::absurd::read_by_library;
-use super::super::http::Http;
+use super::super::http::{Http, Unreached};
 use super::az::Az;
 use super::client_certificate::{self, Application};
 use super::transport::{Metadata, Transport};
@@ -404,16 +404,15 @@ impl Source {
         if let Some(own) = chain().find_map(|error| error.downcast_ref::<Error>()) {
             return own.clone();
         }
+        if let Some(unreached) = Unreached::among(error) {
+            let reason = format!("no Azure access token was given: {}: {unreached}", self.asked());
+            return Unreached { reason, ..unreached.clone() }.error(key);
+        }
         let (reason, passes) = told(error);
         let reason = format!("{}: {reason}", self.asked());
         let is_late = |error: &std::io::Error| error.kind() == std::io::ErrorKind::TimedOut;
         if chain().filter_map(|error| error.downcast_ref()).any(is_late) {
             return late(key, Some(self.kind), &reason);
-        }
-        if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
-            let hint =
-                "name the authority that signed its certificate in SSL_CERT_FILE, or add it to the system's (update-ca-certificates)";
-            return no_credentials(key, &reason, hint);
         }
         if passes { unavailable(key, &reason) } else { refused(key, self.kind, &reason) }
     }

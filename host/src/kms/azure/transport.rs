@@ -10,7 +10,7 @@ use azure_core::http::headers::Headers;
 use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request, StatusCode};
 use reqwest::{Method, Url};
 
-use super::super::http::{Http, MAX_ANSWER, read_body, root_cause, unreachable};
+use super::super::http::{Http, MAX_ANSWER, Unreached, read_body};
 
 /// How long one attempt may take. The library repeats it inside the exchange's deadline.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -47,8 +47,7 @@ impl Transport {
         if !may_be_asked(url) {
             return Err(wrong("it would be asked in plain http, which is allowed only to this machine and its metadata service".into()));
         }
-        let host = url.host_str().unwrap_or_default();
-        let client = self.0.client(url).map_err(|error| azure_core::Error::new(ErrorKind::Other, error))?;
+        let client = self.0.client(url).map_err(|error| failed(error.into()))?;
         let method = Method::from_bytes(request.method().as_ref().as_bytes()).map_err(|_| wrong("no such method".into()))?;
         let mut call = client.request(method, url.clone());
         for (name, value) in request.headers().iter() {
@@ -57,25 +56,26 @@ impl Transport {
         if let Body::Bytes(bytes) = request.body() {
             call = call.body(bytes.clone());
         }
-        let response = call.send().await.map_err(|error| broken(unreachable(url, &error)))?;
-        read(host, response).await
+        let response = call.send().await.map_err(|error| failed(self.0.unreached(url, &error)))?;
+        self.read(url, response).await
     }
-}
 
-async fn read(host: &str, mut response: reqwest::Response) -> azure_core::Result<AsyncRawResponse> {
-    let status = response.status();
-    if status.is_redirection() {
-        return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
-    }
-    let mut headers = Headers::new();
-    for (name, value) in response.headers() {
-        if let Ok(value) = value.to_str() {
-            headers.insert(name.as_str().to_owned(), value.to_owned());
+    async fn read(&self, url: &Url, mut response: reqwest::Response) -> azure_core::Result<AsyncRawResponse> {
+        let host = url.host_str().unwrap_or_default();
+        let status = response.status();
+        if status.is_redirection() {
+            return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
         }
+        let mut headers = Headers::new();
+        for (name, value) in response.headers() {
+            if let Ok(value) = value.to_str() {
+                headers.insert(name.as_str().to_owned(), value.to_owned());
+            }
+        }
+        let body = read_body(&mut response).await.map_err(|error| failed(self.0.unreached(url, &error)))?;
+        let body = body.ok_or_else(|| wrong(format!("{host} answered more than {MAX_ANSWER} bytes")))?;
+        Ok(AsyncRawResponse::from_bytes(StatusCode::from(status.as_u16()), headers, bytes::Bytes::from_owner(body)))
     }
-    let body = read_body(&mut response).await.map_err(|error| broken(format!("{host} broke the connection: {}", root_cause(&error))))?;
-    let body = body.ok_or_else(|| wrong(format!("{host} answered more than {MAX_ANSWER} bytes")))?;
-    Ok(AsyncRawResponse::from_bytes(StatusCode::from(status.as_u16()), headers, bytes::Bytes::from_owner(body)))
 }
 
 /// `https`, or `http` to addresses that can't leave the machine or its link: those of managed identities.
@@ -129,6 +129,11 @@ impl Metadata {
             }
         }
     }
+}
+
+/// What the library tries again, unless that won't mend it.
+fn failed(unreached: Unreached) -> azure_core::Error {
+    azure_core::Error::new(if unreached.lasts { ErrorKind::Other } else { ErrorKind::Io }, unreached)
 }
 
 /// A failure that the library tries again.

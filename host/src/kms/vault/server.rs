@@ -7,7 +7,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use zeroize::Zeroizing;
 
-use super::super::http::{Answer, Call, Http, Repeat};
+use super::super::http::{self, Answer, Call, Http, Repeat};
 use super::super::way::ClientCertificate;
 use super::address::{Address, listed};
 use super::credentials::Token;
@@ -58,7 +58,13 @@ impl Server {
         let way = way.unwrap_or_default();
         Self {
             certificate: way.certificate.clone(),
-            http: settings.authorities().map_or_else(Http::default, Http::trusting).by(way),
+            http: Http::new(settings.environment)
+                .with_authorities(settings.authorities())
+                .with_settings(http::Settings {
+                    authority: "VAULT_CACERT, BAO_CACERT or `ca-file` below `[vault]`".into(),
+                    client_certificate: Some(about_client_certificate(settings.flavour, way.certificate.as_ref()).into()),
+                })
+                .by(way),
             flavour: settings.flavour,
             address: settings.address(),
             namespace: settings.namespace(),
@@ -144,51 +150,34 @@ impl Server {
         Error::Unavailable { key: post.key.to_owned(), reason }
     }
 
-    /// What a TLS connection fails for is a matter of settings, not of the network.
+    /// A socket is named as it was given; and who asks not to verify certificates is told that they are.
     fn with_advice(&self, error: Error) -> Error {
-        let Error::Unavailable { key, mut reason } = error else { return error };
-        if let Ok(Some(address)) = &self.address
-            && address.socket.is_some()
-            && let Some(rest) = reason.strip_prefix("localhost ")
-        {
-            reason = format!("{} {rest}", address.shown());
+        match (error, &self.unverified) {
+            (Error::Unavailable { key, reason }, _) => Error::Unavailable { key, reason: self.by_socket(reason) },
+            (Error::NoConnection { key, reason, hint }, Some(variable)) if reason.contains("certificate") => {
+                Error::NoConnection { key, reason: format!("{reason}; {variable} is never honoured"), hint }
+            }
+            (error, _) => error,
         }
-        let says = |text: &str| reason.contains(text);
-        let advice = match () {
-            // The second where another authority has the same name.
-            () if says("UnknownIssuer") || says("BadSignature") => {
-                "; name the authority that signed it in VAULT_CACERT, BAO_CACERT or `ca-file` below `[vault]`".to_owned()
-            }
-            // Go's answer to a client without a certificate is one of these two, and to one with another authority's also the third.
-            () if says("CertificateRequired") || says("BadCertificate") || says("UnknownCA") => self.about_client_certificate(),
-            () if says("InvalidContentType") => {
-                "; what answers there doesn't speak TLS: correct the port, or write http:// if it listens on this machine's loopback alone"
-                    .to_owned()
-            }
-            () => String::new(),
-        };
-        let refused = match &self.unverified {
-            Some(name) if says("certificate") => format!("; {name} is never honoured"),
-            _ => String::new(),
-        };
-        Error::Unavailable { key, reason: format!("{reason}{refused}{advice}") }
     }
 
-    fn about_client_certificate(&self) -> String {
-        match &self.certificate {
-            Some(ClientCertificate { certificate, .. }) => {
-                format!(
-                    "; the server refuses the client certificate in {}: name one that an authority of its listener signed",
-                    shown::path(certificate)
-                )
-            }
-            None => {
-                let (certificate, key) = (variable_name(self.flavour, "CLIENT_CERT"), variable_name(self.flavour, "CLIENT_KEY"));
-                format!(
-                    "; the server asks for a client certificate: name one in {certificate} and {key}, or in `client-certificate` and \
-                     `client-key` below `[vault]`"
-                )
-            }
+    fn by_socket(&self, reason: String) -> String {
+        match (&self.address, reason.strip_prefix("localhost ")) {
+            (Ok(Some(address)), Some(rest)) if address.socket.is_some() => format!("{} {rest}", address.shown()),
+            _ => reason,
+        }
+    }
+}
+
+/// What to do if the server wants a client certificate, or another one than this.
+fn about_client_certificate(flavour: VaultFlavour, certificate: Option<&ClientCertificate>) -> String {
+    match certificate {
+        Some(ClientCertificate { certificate, .. }) => {
+            format!("name one that an authority of the server's listener signed, in place of {}", shown::path(certificate))
+        }
+        None => {
+            let [certificate, key] = ["CLIENT_CERT", "CLIENT_KEY"].map(|name| variable_name(flavour, name));
+            format!("name one in {certificate} and {key}, or in `client-certificate` and `client-key` below `[vault]`")
         }
     }
 }

@@ -84,13 +84,13 @@ impl Settings<'_> {
     }
 
     /// The proxy that is meant for this service alone. `HTTP_PROXY` behind the product's name is the older spelling.
-    fn proxy(&self) -> Result<Option<Url>, Error> {
+    fn proxy(&self) -> Result<Option<(String, Url)>, Error> {
         let Some((place, text)) = self.text("PROXY_ADDR").or_else(|| self.text("HTTP_PROXY")) else { return Ok(None) };
         if text.starts_with("socks") {
             return Err(Error::Configuration { place, reason: "proxies of SOCKS are not supported; name one of HTTP".into() });
         }
         let url = Url::parse(&text).ok().filter(|url| url.has_host() && ["http", "https"].contains(&url.scheme()));
-        url.map(Some).ok_or_else(|| {
+        url.map(|url| Some((place.clone(), url))).ok_or_else(|| {
             let reason =
                 format!("{} is not the address of a proxy; write http:// or https://, the host and the port", shown::address(&text));
             Error::Configuration { place, reason }
@@ -172,7 +172,7 @@ mod tests {
             let (environment, config) = (Environment::of(variables.iter().copied()), config::Vault::default());
             Settings { flavour: VaultFlavour::HashiVault, environment: &environment, config: &config }.way().map_err(|error| error.line())
         };
-        assert_eq!(way(&[("VAULT_PROXY_ADDR", "http://proxy.example:3128")]).unwrap().proxy.unwrap().port(), Some(3128));
+        assert_eq!(way(&[("VAULT_PROXY_ADDR", "http://proxy.example:3128")]).unwrap().proxy.unwrap().1.port(), Some(3128));
         for (variables, says) in [
             ([("VAULT_PROXY_ADDR", "socks5://proxy.example:1080")], "VAULT_PROXY_ADDR: proxies of SOCKS are not supported"),
             (
