@@ -11,7 +11,7 @@ PROGRAM := -p ocicrypt-kms --locked
 # Tests of features that aren't shipped: `compile` and `http-kms`.
 SHIPPED_WITHOUT := doctor_checks_each_endpoint doctor_says_which_component
 
-.PHONY: build demo test lint docs check features deny one-build api deploy fuzz shipped bench bench-local component dist
+.PHONY: build demo test lint docs check clients features deny one-build api deploy fuzz shipped bench bench-local component dist
 
 build:
 	tools/setup build
@@ -34,7 +34,7 @@ docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc $(E2E) --no-deps
 
 # The rest of what CI runs, after `make test`.
-check: deny one-build features api deploy fuzz shipped
+check: deny one-build features api deploy fuzz clients shipped
 
 # Each service alone, and the library without the program.
 features:
@@ -65,6 +65,11 @@ deploy:
 fuzz:
 	tools/setup cargo-fuzz
 	fuzz/run $(FUZZ_SECONDS)
+
+# Clients of gRPC whose installation takes minutes, beside those of `make test`.
+clients:
+	tools/setup build test embed clients
+	cargo test $(E2E) --test runner -- --ignored server::grpc_clients::
 
 # A release's parts: the component that comes with the sources is what they give, in whichever folder. Then the tables of faults once more, with the
 # program as it is shipped.

@@ -281,7 +281,9 @@ fn no_recipients(name: &str) -> Error {
 }
 
 /// What to do where a message has values of several providers.
-const SAY_WHICH: &str = "say which one this is: --provider NAME, in the `args` of ocicrypt.json, or `provider` in the configuration";
+const SAY_WHICH: &str = "say which one this is: --provider NAME in the `args` of a `cmd` entry of ocicrypt.json, or `provider` in the configuration; \
+                         `serve` has one name, so that each name of a `grpc` or `ttrpc` entry needs a server and a socket of its own: \
+                         ocicrypt-kms serve --provider NAME --listen unix:///PATH";
 
 fn several_providers(what: &str, parameters: &[Parameter<'_>]) -> Error {
     let names: Vec<_> = parameters.iter().take(8).map(|parameter| printable(parameter.provider(), 64)).collect();

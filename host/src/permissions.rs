@@ -27,7 +27,7 @@ impl Exposed {
     pub fn remedy(&self, path: &Path) -> String {
         let name = shown::path(path);
         match self {
-            Self::Owner(_) => format!("run this as that user, or, if you know who put it there, make it yours: chown {} {name}", user()),
+            Self::Owner(_) => format!("run this as that user, or {}", make_it_yours(path)),
             Self::Writable { owner, group, .. } => format!(
                 "if nobody else has changed it, take away what others than its owner (user {owner}, group {group}) may: {}chmod go-w {name}",
                 outside(*owner)
@@ -38,6 +38,20 @@ impl Exposed {
             ),
         }
     }
+}
+
+/// The remedy for a file of somebody else. In a user namespace nobody can give away what belongs to a user who has no number there.
+pub(crate) fn make_it_yours(path: &Path) -> String {
+    let is_unmapped = std::fs::metadata(path).is_ok_and(|metadata| metadata.uid() == UNMAPPED) && is_in_namespace();
+    let name = shown::path(path);
+    if is_unmapped {
+        return format!(
+            "if you know who put it there, give it outside of this user namespace to the user who has the number {} here, or copy it: \
+             cp {name} {name}.copy && mv {name}.copy {name}",
+            user()
+        );
+    }
+    format!("if you know who put it there, make it yours: chown {} {name}", user())
 }
 
 /// Where a command has to be run: nobody in a user namespace can change a file of a user who has no number there.
@@ -83,12 +97,19 @@ fn others_can_write(mode: u32, owner: u32, group: u32) -> bool {
 
 /// In a user namespace (podman and buildah without root), root's files outside of it, such as those in `/etc`, are nobody's.
 fn is_of_another_namespace(owner: u32) -> bool {
-    owner == UNMAPPED && std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !maps_root(&map))
+    owner == UNMAPPED && !maps_root()
 }
 
-/// Whether root here is root outside; each line has the first number here, the first one outside, and how many there are.
-fn maps_root(map: &str) -> bool {
-    map.lines().any(|line| line.split_ascii_whitespace().nth(1) == Some("0"))
+/// Whether root of the whole system has a number here: the kernel's own settings are root's, in whichever namespace, also in one within another, whose
+/// `uid_map` tells only the numbers of the next one outside.
+fn maps_root() -> bool {
+    std::fs::metadata("/proc/sys/kernel/overflowuid").map_or(true, |metadata| metadata.uid() != UNMAPPED)
+}
+
+/// Whether this is another user namespace than the system's: there, each number means itself.
+fn is_in_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// A file or folder is this user's alone.
@@ -153,12 +174,6 @@ mod tests {
     fn a_group_counts_as_others_unless_it_is_the_owners_own() {
         assert!(others_can_write(0o664, 1000, 100) && others_can_write(0o664, 0, 0) && others_can_write(0o620, 1000, 1001));
         assert!(!others_can_write(0o664, 1000, 1000) && others_can_write(0o666, 1000, 1000) && !others_can_write(0o644, 0, 0));
-    }
-
-    #[test]
-    fn a_namespace_is_known_by_whether_root_is_root() {
-        assert!(maps_root("         0          0 4294967295\n"));
-        assert!(!maps_root("         0       1000          1\n         1     100000      65536\n"));
     }
 
     #[cfg(feature = "compile")]

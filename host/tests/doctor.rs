@@ -53,8 +53,8 @@ fn a_service_that_listens_is_one_by_grpc_and_by_ttrpc() {
         let (text, code) = doctor(&with_entry(&json!({ way: address })), &[]);
         let line = line(&text, "ocicrypt.json");
         let without = if address.contains("unix:") { "" } else { ", and clients use no TLS" };
-        let says = format!("`kmscrypt` is the service at {address} by {way}; somebody listens there{without}");
-        assert!(line.starts_with("ok      ") && line.ends_with(&says) && code == 0, "{text}");
+        let says = format!("`kmscrypt` is the service at {address} by {way}; somebody listens there{without}; clients find it as ");
+        assert!(line.starts_with("ok      ") && line.contains(&says) && code == 0, "{text}");
     }
 }
 
@@ -142,21 +142,21 @@ fn an_address_that_can_not_be_judged_is_not_tried() {
 
 #[test]
 fn what_clients_start_comes_before_what_they_connect_to() {
-    let (text, _) = doctor(&with_entry(&json!({"cmd": {"path": "/bin/sh"}, "grpc": "unix:///nonexistent/kms.sock"})), &[]);
-    assert!(line(&text, "ocicrypt.json").ends_with("`kmscrypt` is /bin/sh"), "{text}");
+    let (text, _) = doctor(&with_entry(&json!({"cmd": {"path": program::path()}, "grpc": "unix:///nonexistent/kms.sock"})), &[]);
+    assert!(line(&text, "ocicrypt.json").contains(&format!("`kmscrypt` is {}, version ", program::path())), "{text}");
     let (text, _) = doctor(&with_entry(&json!({"cmd": {"args": []}, "grpc": "unix:///nonexistent/kms.sock"})), &[]);
-    assert!(line(&text, "ocicrypt.json").ends_with("`cmd` of the entry `kmscrypt` has no `path`"), "{text}");
+    assert!(line(&text, "ocicrypt.json").contains("`cmd` of the entry `kmscrypt` has no `path`"), "{text}");
     let (text, _) = doctor(&with_entry(&json!({"gprc": "unix:///nonexistent/kms.sock"})), &[]);
-    assert!(line(&text, "ocicrypt.json").ends_with("the entry `kmscrypt` has none of `cmd`, `grpc` and `ttrpc`"), "{text}");
+    assert!(line(&text, "ocicrypt.json").contains("the entry `kmscrypt` has none of `cmd`, `grpc` and `ttrpc`"), "{text}");
 }
 
 #[test]
 fn a_message_about_a_missing_entry_tells_which_there_are_and_how_to_choose() {
-    let mut user = with_providers(&json!({"other": {"cmd": {"path": "/bin/sh"}}, "third\u{1b}[2J": {}}));
+    let mut user = with_providers(&json!({"other": {"cmd": {"path": program::path()}}, "third\u{1b}[2J": {}}));
     let (text, code) = doctor(&user, &[]);
     let problem = line(&text, "ocicrypt.json");
     assert!(problem.starts_with("PROBLEM ") && problem.contains("has no entry for the provider `kmscrypt`") && code == 1, "{text}");
-    assert!(problem.contains("`other`, `third [2J`") && problem.contains("`--provider NAME`"), "{text}");
+    assert!(problem.contains("`other`, `third [2J`") && problem.contains("--provider NAME"), "{text}");
     assert_eq!(doctor(&user, &["--provider", "other"]).1, 0);
     user.write("ocicrypt.json", r#"{"key-providers": {}}"#);
     let (text, _) = doctor(&user, &[]);
@@ -165,7 +165,7 @@ fn a_message_about_a_missing_entry_tells_which_there_are_and_how_to_choose() {
     user = with_providers(&many.into());
     let (text, _) = doctor(&user, &[]);
     let problem = line(&text, "ocicrypt.json");
-    assert!(problem.contains(" and 992 more; ") && problem.contains("`--provider NAME`") && problem.len() < 2100, "{text}");
+    assert!(problem.contains(" and 992 more; ") && problem.contains("--provider NAME") && problem.len() < 2100, "{text}");
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn files_of_a_clients_tls_have_to_be_there() {
     let pipe = folder.path().join("pipe");
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
     let good = json!({"root-ca-file": path, "cert-file": path, "key-file": path, "server-name": "kms", "insecure-skip-verify": false});
-    assert_eq!(tls(&good), "ok      grpc-tls: its files can be read; a client decides whether it takes what is in them");
+    assert!(tls(&good).starts_with("ok      grpc-tls: its files can be read; a client decides whether it takes what is in them; "));
     assert!(tls(&json!({})).starts_with("ok      grpc-tls: it names no files"));
     for member in ["root-ca-file", "cert-file", "key-file"] {
         for (file, says) in [

@@ -650,9 +650,9 @@ fn doctor_finds_a_program_that_clients_would_not_find_and_keys_that_can_not_be_u
         let text = report(&home, missing);
         assert!(text.contains("PROBLEM ocicrypt.json: ") && text.contains(&format!("`kmscrypt` is {missing}, which is")), "{text}");
     }
-    let text = report(&home, "sh");
+    let text = report(&home, program::path());
     assert!(text.contains("ok      ocicrypt.json: ") && text.contains("ok      local keystore: keys in "), "{text}");
     std::fs::set_permissions(home.path().join("keys/open.jwks"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    let text = report(&home, "sh");
+    let text = report(&home, program::path());
     assert!(text.contains("PROBLEM local keystore: ") && text.contains("chmod 600 ") && !text.contains("team.jwks"), "{text}");
 }

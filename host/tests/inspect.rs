@@ -110,3 +110,38 @@ fn a_pipe_in_a_layout_holds_nobody_up() {
     assert!(made.success());
     assert!(refused(&user, &["inspect", "oci:image"], b"").contains("it is no file"));
 }
+
+#[test]
+fn what_is_no_manifest_is_an_error_and_an_index_names_its_manifests() {
+    let user = Program::new();
+    for (input, says) in [
+        ("{}", "it has neither `layers` nor `manifests`"),
+        ("[]", "no JSON object"),
+        ("[[],[]]", "no JSON object"),
+        ("", "no JSON object"),
+        ("<html>", "no JSON object"),
+        (r#"{"schemaVersion":1,"fsLayers":[]}"#, "it has neither `layers` nor `manifests`"),
+        (r#"{"architecture":"amd64","rootfs":{"type":"layers"}}"#, "it has neither `layers` nor `manifests`"),
+        ("{\n", "line 2"),
+        (r#"{"layers":[{}]}"#, "line 1"),
+    ] {
+        let line = refused(&user, &["inspect", "-"], input.as_bytes());
+        assert!(line.contains("it is no image manifest and no index") && line.contains(says), "{input}: {line}");
+        user.write("file", input);
+        assert!(refused(&user, &["inspect", "file"], b"").contains(says), "{input}");
+    }
+    let inspect = |input: &str| String::from_utf8(succeeded(user.run(&["inspect", "-"], input.as_bytes()))).unwrap();
+    let index =
+        r#"{"manifests":[{"digest":"sha256:a","platform":{"os":"linux","architecture":"arm64","variant":"v8"}},{"digest":"sha256:b"}]}"#;
+    let text = inspect(index);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[..2], ["manifest sha256:a linux/arm64/v8", "manifest sha256:b"]);
+    assert!(lines.len() == 3 && lines[2].contains("skopeo inspect --raw docker://IMAGE@DIGEST | ocicrypt-kms inspect -"), "{text}");
+    for empty in [r#"{"manifests":[]}"#, r#"{"layers":[]}"#] {
+        assert_eq!(inspect(empty), "a manifest or an index that lists nothing\n");
+    }
+    layout(&user, &["m"], &[("m", "{}".into())]);
+    assert!(refused(&user, &["inspect", "oci:image"], b"").contains("it has neither"));
+    let many = vec![r#"{"digest":"sha256:a"}"#; 5000].join(",");
+    assert!(refused(&user, &["inspect", "-"], format!(r#"{{"manifests":[{many}]}}"#).as_bytes()).contains("more than 4096 layers"));
+}

@@ -2,6 +2,7 @@
 //!
 //! What has a binary of its own is `conformance`, whose tests are listed by a table, and `release`, which takes minutes.
 
+mod address_space;
 mod audit;
 mod aws;
 mod azure;
@@ -38,8 +39,8 @@ use std::path::{Path, PathBuf};
 
 use ocicrypt_kms_testing::checkout;
 
-/// Folders without tests: clients in Go, and guests, which are packages of their own.
-const OTHERS: [&str; 2] = ["go", "guests"];
+/// Folders without tests: clients in Go and in other languages, and guests, which are packages of their own.
+const OTHERS: [&str; 3] = ["clients", "go", "guests"];
 
 /// cargo compiles what is listed, and says nothing of a file that isn't.
 #[test]

@@ -284,6 +284,11 @@ fn in_a_rootless_namespace_roots_files_are_roots() {
     }
     let report = report_of(rootless(&[program.as_os_str(), "doctor".as_ref(), LOCAL.as_ref()]), "doctor");
     assert!(report.contains("config.toml can be used") && report.contains("a key was wrapped; only the public half is here"), "{report}");
+    // One in another, whose map of numbers says nothing of the system's root.
+    let within =
+        [OsStr::new("unshare"), "--user".as_ref(), "--map-root-user".as_ref(), program.as_os_str(), "doctor".as_ref(), LOCAL.as_ref()];
+    let report = report_of(rootless(&within), "doctor");
+    assert!(report.contains("config.toml can be used") && report.contains("a key was wrapped; only the public half is here"), "{report}");
     std::fs::set_permissions(&config, PermissionsExt::from_mode(0o646)).unwrap();
     let report = report_of(rootless(&[program.as_os_str(), "doctor".as_ref(), LOCAL.as_ref()]), "doctor");
     assert!(report.contains("outside of this user namespace, as its owner: chmod go-w "), "{report}");

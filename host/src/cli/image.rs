@@ -34,14 +34,12 @@ pub(super) struct Layer {
     pub keys: Vec<(String, Vec<Option<Vec<u8>>>)>,
 }
 
-/// A manifest or an index of the OCI image specification, as far as it matters here.
+/// A manifest or an index of the OCI image specification, as far as it matters here: it has one of the two.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Manifest {
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
 }
 
 #[derive(Deserialize)]
@@ -49,10 +47,27 @@ struct Descriptor {
     digest: String,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
+    platform: Option<Platform>,
 }
 
-/// The layers of `image`: `oci:FOLDER[:TAG]`, a manifest file, or `-` for a manifest on standard input.
-pub(super) fn layers(image: &str) -> Result<Vec<Layer>, Error> {
+/// What a manifest of an index is for.
+#[derive(Deserialize)]
+struct Platform {
+    os: String,
+    architecture: String,
+    variant: Option<String>,
+}
+
+/// What an image consists of, as far as it is here.
+pub(super) struct Image {
+    /// The layers of all manifests.
+    pub layers: Vec<Layer>,
+    /// The manifests that an index lists and that are elsewhere: digest and platform.
+    pub elsewhere: Vec<String>,
+}
+
+/// What is in `image`: `oci:FOLDER[:TAG]`, a file with a manifest or an index, or `-` for one on standard input.
+pub(super) fn read_image(image: &str) -> Result<Image, Error> {
     let mut listing = Listing::new(image);
     match image.strip_prefix("oci:") {
         Some(layout) => listing.read_layout(layout)?,
@@ -62,13 +77,14 @@ pub(super) fn layers(image: &str) -> Result<Vec<Layer>, Error> {
             listing.read_manifest(&read(File::open(image).map_err(|error| wrong(&place, error.to_string()))?, &place)?)?;
         }
     }
-    Ok(listing.layers)
+    Ok(Image { layers: listing.layers, elsewhere: listing.elsewhere })
 }
 
 /// What has been found of an image. It was made by anybody, and may list whatever it likes, itself too: so all of it is counted.
 struct Listing<'a> {
     image: &'a str,
     layers: Vec<Layer>,
+    elsewhere: Vec<String>,
     /// Digests of manifests and indexes that were read: each is read once.
     read: BTreeSet<String>,
     bytes: usize,
@@ -77,7 +93,7 @@ struct Listing<'a> {
 
 impl<'a> Listing<'a> {
     fn new(image: &'a str) -> Self {
-        Self { image, layers: Vec::new(), read: BTreeSet::new(), bytes: 0, listed: 0 }
+        Self { image, layers: Vec::new(), elsewhere: Vec::new(), read: BTreeSet::new(), bytes: 0, listed: 0 }
     }
 
     /// Follows a layout's index to its manifests.
@@ -86,7 +102,7 @@ impl<'a> Listing<'a> {
             Some((folder, tag)) => (Path::new(folder), Some(tag)),
             None => (Path::new(layout), None),
         };
-        let mut descriptors = self.parse(&read_blob(&folder.join("index.json"))?, layout)?.manifests;
+        let mut descriptors = self.parse(&read_blob(&folder.join("index.json"))?, layout)?.manifests.unwrap_or_default();
         let name = |descriptor: &Descriptor| descriptor.annotations.get("org.opencontainers.image.ref.name").cloned();
         descriptors.retain(|descriptor| tag.is_none() || name(descriptor).as_deref() == tag);
         if descriptors.is_empty() {
@@ -118,13 +134,17 @@ impl<'a> Listing<'a> {
         }
         let manifest = self.parse(&read_blob(&blob_path(folder, &digest)?)?, &digest)?;
         self.read.insert(digest);
-        self.list(manifest.layers)?;
-        Ok(manifest.manifests)
+        self.list(manifest.layers.unwrap_or_default())?;
+        Ok(manifest.manifests.unwrap_or_default())
     }
 
     fn read_manifest(&mut self, text: &[u8]) -> Result<(), Error> {
         let manifest = self.parse(text, self.image)?;
-        self.list(manifest.layers)
+        for descriptor in manifest.manifests.unwrap_or_default() {
+            self.count(1)?;
+            self.elsewhere.push(named(&descriptor));
+        }
+        self.list(manifest.layers.unwrap_or_default())
     }
 
     fn parse(&mut self, text: &[u8], place: &str) -> Result<Manifest, Error> {
@@ -132,17 +152,30 @@ impl<'a> Listing<'a> {
         if self.bytes > MAX_BYTES {
             return Err(self.too_much(&format!("manifests and indexes of more than {MAX_BYTES} bytes")));
         }
-        serde_json::from_slice(text).map_err(|error| wrong(place, format!("it is no image manifest (line {})", error.line())))
+        let no_manifest = |reason: String| wrong(place, format!("it is no image manifest and no index ({reason})"));
+        if !text.trim_ascii_start().starts_with(b"{") {
+            return Err(no_manifest("no JSON object".into()));
+        }
+        let manifest: Manifest = serde_json::from_slice(text).map_err(|error| no_manifest(format!("line {}", error.line())))?;
+        if manifest.layers.is_none() && manifest.manifests.is_none() {
+            return Err(no_manifest("it has neither `layers` nor `manifests`".into()));
+        }
+        Ok(manifest)
     }
 
     fn list(&mut self, layers: Vec<Descriptor>) -> Result<(), Error> {
         for descriptor in layers {
             let annotations = wrapped_keys(&descriptor).map(|(_, value)| value.split(',').count()).sum::<usize>();
-            self.listed += 1 + annotations;
-            if self.listed > MAX_LISTED {
-                return Err(self.too_much(&format!("more than {MAX_LISTED} layers and annotations with wrapped keys")));
-            }
+            self.count(1 + annotations)?;
             self.layers.push(layer(descriptor));
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, more: usize) -> Result<(), Error> {
+        self.listed += more;
+        if self.listed > MAX_LISTED {
+            return Err(self.too_much(&format!("more than {MAX_LISTED} layers and annotations with wrapped keys")));
         }
         Ok(())
     }
@@ -159,6 +192,15 @@ fn blob_path(folder: &Path, digest: &str) -> Result<PathBuf, Error> {
         Some((algorithm, hex)) if plain(algorithm) && plain(hex) => Ok(folder.join("blobs").join(algorithm).join(hex)),
         _ => Err(wrong(digest, "it is not a digest".into())),
     }
+}
+
+/// A manifest by its digest, and what it is for.
+fn named(descriptor: &Descriptor) -> String {
+    let platform = descriptor.platform.as_ref().map(|Platform { os, architecture, variant }| {
+        let variant = variant.iter().map(|variant| format!("/{variant}")).collect::<String>();
+        format!(" {os}/{architecture}{variant}")
+    });
+    format!("{}{}", descriptor.digest, platform.unwrap_or_default())
 }
 
 fn layer(descriptor: Descriptor) -> Layer {

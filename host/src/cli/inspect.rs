@@ -5,21 +5,24 @@ use std::fmt::Write;
 use ocicrypt_kms::error::printable;
 use ocicrypt_kms::{Config, Error, KeyProvider, PacketInfo};
 
-use super::image::{Layer, layers};
+use super::image::{Image, Layer, read_image};
 use super::{Options, block_on, print};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Inspect {
-    /// oci:FOLDER[:TAG], a manifest file, or - for a manifest on standard input
+    /// oci:FOLDER[:TAG], a file with a manifest, or - for a manifest on standard input; of an index, its manifests are named
     image: String,
 }
 
 impl Inspect {
     pub(super) fn run(self, options: Options) -> Result<(), Error> {
         let provider = KeyProvider::builder(options.over(Config::default())).build()?;
-        let layers = layers(&self.image)?;
+        let Image { layers, elsewhere } = read_image(&self.image)?;
         let text = block_on(false, async {
-            let mut text = String::new();
+            let mut text = listed(&elsewhere);
+            if layers.is_empty() && elsewhere.is_empty() {
+                text.push_str("a manifest or an index that lists nothing\n");
+            }
             for layer in &layers {
                 describe(&provider, layer, &mut text).await;
             }
@@ -27,6 +30,18 @@ impl Inspect {
         })?;
         print(text.as_bytes())
     }
+}
+
+/// The manifests of an index, and how to look at one of them. Their layers are in other files.
+fn listed(elsewhere: &[String]) -> String {
+    let mut text = String::new();
+    for manifest in elsewhere {
+        writeln!(text, "manifest {}", printable(manifest, 1024)).expect("a string can be written");
+    }
+    if !elsewhere.is_empty() {
+        text.push_str("an index, whose manifests say which layers are encrypted: skopeo inspect --raw docker://IMAGE@DIGEST | ocicrypt-kms inspect -\n");
+    }
+    text
 }
 
 /// Everything shown came with the image, so it is shown as text of outside origin.

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 pub(super) use self::cache::Cache;
 pub use self::jwk::{Curve, CurveKey, HpkeKey, Jwk, Material, RsaKey, RsaPrivate, parse_ephemeral, write_ephemeral};
 use crate::Error;
-use crate::permissions::{check_owner, user};
+use crate::permissions::{check_owner, make_it_yours, user};
 use crate::shown;
 use crate::trusted_file::{self, Untrusted};
 
@@ -106,13 +106,11 @@ impl Keystore {
         let versions = parse_set(&text);
         // What can't be read may be anything, a secret too.
         let secret = versions.as_ref().map_or(true, |versions| versions.iter().any(Jwk::is_secret));
-        check_owner(&metadata).map_err(|reason| {
-            self.unusable(name, &reason, &format!("if you know who put it there, make it yours: chown {} {}", user(), shown::path(&path)))
-        })?;
+        check_owner(&metadata).map_err(|reason| self.unusable(name, &reason, &make_it_yours(&path)))?;
         check_mode(&metadata, secret).map_err(|reason| {
             self.unusable(name, &reason, &format!("if nobody else has used it, make it yours alone: chmod 600 {}", shown::path(&path)))
         })?;
-        let versions = versions.map_err(|reason| self.unusable(name, &reason, "restore the file from a backup"))?;
+        let versions = versions.map_err(|reason| self.unusable(name, &reason, &conversion(&text, &path)))?;
         Ok(KeyFile { metadata, text, versions })
     }
 
@@ -254,11 +252,28 @@ fn parse_set(text: &[u8]) -> Result<Vec<Jwk>, String> {
     }
 }
 
+/// The keys of a set. A key that stands there by itself, as other tools write one, is a set of one.
 fn keys_of(text: &[u8]) -> Result<Vec<Value<'_>>, String> {
     let set = Object::parse(text).map_err(|error| format!("it is {error}"))?;
+    if set.get("keys").is_none() && set.get("kty").is_some() {
+        return Value::parse(text).map(|key| vec![key]).map_err(|error| format!("it is {error}"));
+    }
     let keys = set.get("keys").ok_or("it is not a JWK set: it has no member `keys`")?;
     let keys = keys.elements().ok_or("it is not a JWK set: `keys` is not an array")?;
     Ok(keys.take(MAX_VERSIONS + 1).collect())
+}
+
+/// What to do about a file that is no JWK set.
+fn conversion(text: &[u8], path: &Path) -> String {
+    let begins = |with: &str| text.trim_ascii_start().starts_with(with.as_bytes());
+    let name = shown::path(path);
+    if begins("-----BEGIN ") && !begins("-----BEGIN OPENSSH") {
+        return format!(
+            "it is PEM: make a JWK of it, with Python's jwcrypto: (umask 077; python3 -c 'import sys; from jwcrypto.jwk import JWK; \
+             print(JWK.from_pem(sys.stdin.buffer.read()).export())' < {name} > {name}.new) && mv {name}.new {name}"
+        );
+    }
+    "restore the file from a backup, or put a JWK or a JWK set there".into()
 }
 
 fn write_set(key: &[u8], older: &[u8]) -> Zeroizing<Vec<u8>> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use wasmtime::{PoolingAllocationConfig, ResourceLimiter, Result};
 
+use super::engine_config::MEMORY;
 use super::ticker::TICK_MILLISECONDS;
 
 /// What is copied in place of being given back when an instance ends: the built-in component's data, stack and arena. The stacks
@@ -30,7 +31,7 @@ pub struct Limits {
 impl Limits {
     /// Those of the built-in component: a 4 MiB message, spelled as numbers, and what it is read into, fit into 64 MiB; a second is a
     /// thousand times what an exchange takes.
-    pub const BUILT_IN: Self = Self { memory: 64 << 20, ticks: 100, instances: 16, memories: 4, tables: 8, elements: 20_000 };
+    pub const BUILT_IN: Self = Self { memory: MEMORY, ticks: 100, instances: 16, memories: 4, tables: 8, elements: 20_000 };
 
     /// Those of another component, as configured: one that holds an interpreter has many parts.
     ///
@@ -51,6 +52,11 @@ impl Limits {
 
     pub(super) fn ticks(&self) -> u32 {
         self.ticks
+    }
+
+    /// The most bytes of an instance's memories together, which each of them reserves as address space.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
     }
 
     /// A pool with room for so many instances at a time.

@@ -8,6 +8,7 @@ mod built_in;
 mod cache;
 mod engine_config;
 mod limits;
+mod reservation;
 mod state;
 mod ticker;
 #[cfg(feature = "compile")]
@@ -64,7 +65,8 @@ impl Sandbox {
     /// If the system can't provide what the engine needs.
     pub fn built_in(instances: Instances) -> Result<Self, Error> {
         let limits = Limits::BUILT_IN;
-        let (engine, component) = built_in::load(config(instances, &limits)).map_err(|error| set_up(&error))?;
+        let (engine, component) =
+            built_in::load(config(instances, &limits)).map_err(|error| reservation::begin(&error, instances, limits))?;
         let mut linker = Linker::new(&engine);
         link(&mut linker).map_err(|error| set_up(&error))?;
         Self::new(engine, &linker, &component, built_in::DIGEST, limits)
@@ -104,7 +106,7 @@ impl Sandbox {
         // One that holds an interpreter has megabytes of data, which is copied for each instance otherwise. It takes a file in memory, which the
         // process of one exchange may not make.
         config.memory_init_cow(matches!(instances, Instances::Pooled(_)));
-        let engine = Engine::new(&config).map_err(set_up)?;
+        let engine = Engine::new(&config).map_err(|error| reservation::begin(&error, instances, limits))?;
         let compiled = match cache {
             Some(cache) => cache.component(&engine, component, digest),
             None => Component::new(&engine, component),
@@ -186,7 +188,7 @@ impl Sandbox {
             Ok(Err(error)) if matches!(error.downcast_ref(), Some(wasmtime::Trap::Interrupt)) => {
                 Err(Error::Stopped { reason: format!("it ran for more than {} ms", self.limits.time().as_millis()) })
             }
-            Ok(Err(error)) => Err(embedding::stopped(&error)),
+            Ok(Err(error)) => Err(reservation::exhausted(&error, self.limits).unwrap_or_else(|| embedding::stopped(&error))),
             Err(_) => Err(embedding::stopped(&embedding::late())),
         }
     }
@@ -199,6 +201,8 @@ fn ticking() -> Result<Ticking, Error> {
 
 fn config(instances: Instances, limits: &Limits) -> Config {
     let mut config = engine_config::engine_config();
+    // As compiled ahead of time for the built-in component's limits; another one is compiled for its own.
+    config.memory_reservation(limits.memory() as u64);
     if let Instances::Pooled(count) = instances {
         config.allocation_strategy(limits.pool(count));
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use tokio_rustls::server::TlsStream;
 
 use super::connections::Open;
 use super::frames::Frames;
+use super::gate::Refusals;
 use super::memory::Share;
 use super::protocol::Protocol;
+use super::refused_streams::RefusedStreams;
 use crate::caller::Caller;
 
 /// What bytes travel by.
@@ -44,6 +47,9 @@ pub(super) struct Connection {
     share: Share,
     /// For ttrpc, whose library bounds nothing; HTTP/2 has its own bounds.
     frames: Option<Frames>,
+    /// For HTTP/2.
+    refused: Option<RefusedStreams>,
+    refusals: Arc<Refusals>,
     stall: Stall,
     closed: Option<oneshot::Sender<()>>,
 }
@@ -56,15 +62,24 @@ pub(super) struct Greeting {
 
 impl Greeting {
     /// Reads what a client of this protocol begins with. Who speaks another one would wait for an answer that its own could read.
-    pub async fn read(transport: &mut Transport, protocol: Protocol, caller: &Caller, time: Duration) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// That of the system, or [`io::ErrorKind::InvalidData`] if it is another protocol.
+    pub async fn read(transport: &mut Transport, protocol: Protocol, time: Duration) -> io::Result<Self> {
         let mut bytes = vec![0; protocol.greeting()];
         let read = async {
-            transport.read_exact(&mut bytes[..1]).await?;
-            if !protocol.begins_with(bytes[0]) {
-                tracing::info!(caller = caller.to_string(), expected = %protocol, "a client speaks another protocol than its listener");
-                return Err(io::ErrorKind::InvalidData.into());
+            let mut known = 0;
+            while known < bytes.len() {
+                let count = transport.read(&mut bytes[known..]).await?;
+                known += count;
+                if count == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+                }
+                if !protocol.begins_with(&bytes[..known]) {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
             }
-            transport.read_exact(&mut bytes[1..]).await
+            Ok(())
         };
         tokio::time::timeout(time, read).await??;
         Ok(Self { bytes, given: 0 })
@@ -103,9 +118,37 @@ impl Stall {
 
 impl Connection {
     /// `open` ends when the connection does; its messages are held in `share`.
-    pub fn new(transport: Transport, greeting: Greeting, protocol: Protocol, open: Open, share: Share, times: Times) -> Self {
-        let frames = matches!(protocol, Protocol::Ttrpc).then(|| Frames::new(share.clone(), times));
-        Self { transport, greeting, open, share, frames, stall: Stall { time: times.message, ends: None }, closed: None }
+    pub fn new(
+        transport: Transport,
+        greeting: Greeting,
+        protocol: Protocol,
+        open: Open,
+        share: Share,
+        times: Times,
+        refusals: Arc<Refusals>,
+    ) -> Self {
+        let is_ttrpc = protocol == Protocol::Ttrpc;
+        Self {
+            transport,
+            greeting,
+            open,
+            frames: is_ttrpc.then(|| Frames::new(share.clone(), times)),
+            share,
+            refused: (!is_ttrpc).then(RefusedStreams::new),
+            refusals,
+            stall: Stall { time: times.message, ends: None },
+            closed: None,
+        }
+    }
+
+    /// Notes what has left.
+    fn wrote(&mut self, bytes: &[u8]) {
+        if let Some(frames) = &mut self.frames {
+            frames.wrote(bytes);
+        }
+        if let Some(refused) = &mut self.refused {
+            refused.sent(bytes, |refused| self.refusals.by_http2(self.open.caller(), refused));
+        }
     }
 
     pub fn caller(&self) -> &Caller {
@@ -150,23 +193,20 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.transport).poll_write(context, bytes);
-        if let (Some(frames), Poll::Ready(Ok(number))) = (&mut self.frames, &polled) {
-            frames.wrote(&bytes[..*number]);
+        if let Poll::Ready(Ok(number)) = &polled {
+            self.wrote(&bytes[..*number]);
         }
         self.stall.bound(polled, context)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffers: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if self.frames.is_some() {
-            let first = buffers.iter().find(|buffer| !buffer.is_empty()).map_or(&[][..], |buffer| buffer);
-            return self.poll_write(context, first);
-        }
-        let polled = Pin::new(&mut self.transport).poll_write_vectored(context, buffers);
-        self.stall.bound(polled, context)
+    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, buffers: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let first = buffers.iter().find(|buffer| !buffer.is_empty()).map_or(&[][..], |buffer| buffer);
+        self.poll_write(context, first)
     }
 
+    /// What is written is looked at, one part at a time.
     fn is_write_vectored(&self) -> bool {
-        self.frames.is_none() && self.transport.is_write_vectored()
+        false
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

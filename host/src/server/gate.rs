@@ -12,6 +12,7 @@ use super::listener::Acceptor;
 use super::memory::Memory;
 use super::newcomers::Newcomers;
 use super::protocol::Protocol;
+use super::refused_streams::Refused;
 use super::seldom::Seldom;
 use super::tls::{Client, Shown, Tls};
 use crate::caller::Caller;
@@ -40,12 +41,17 @@ pub(super) struct Door {
     pub refusals: Arc<Refusals>,
 }
 
-/// What is logged of those who don't get in.
-#[derive(Default)]
+/// What is logged of those who don't get in, and of what they ask for in vain before it is an exchange.
 pub(super) struct Refusals {
     greeting: Seldom,
     full: Seldom,
+    protocol: Seldom,
+    tls: Seldom,
+    http2: Seldom,
 }
+
+/// How many refusals of a kind are logged in a second: each may have another reason.
+const LOGGED: u32 = 10;
 
 impl Gate {
     /// Accepts until the task is aborted. Greeting a client takes a task of its own, so that a slow one holds up nobody.
@@ -71,15 +77,17 @@ impl Gate {
 impl Door {
     async fn greet(self: Arc<Self>, transport: Transport, caller: Caller) {
         let Some((mut transport, caller, shown)) = self.secure(transport, caller).await else { return };
-        let greeting = match Greeting::read(&mut transport, self.protocol, &caller, self.times.greeting).await {
+        let greeting = match Greeting::read(&mut transport, self.protocol, self.times.greeting).await {
             Ok(greeting) => greeting,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return self.refusals.protocol(&caller, self.protocol),
             Err(error) => return tracing::debug!(caller = caller.to_string(), error = error.to_string(), "a client without a greeting"),
         };
         match self.connections.enter(caller.clone(), shown) {
             // Nobody takes it any more when the server has stopped.
             Ok(open) => {
                 let share = self.memory.share(&caller);
-                drop(self.to.send(Connection::new(transport, greeting, self.protocol, open, share, self.times)).await);
+                let connection = Connection::new(transport, greeting, self.protocol, open, share, self.times, self.refusals.clone());
+                drop(self.to.send(connection).await);
             }
             Err(full) => self.refusals.full(&caller, full),
         }
@@ -102,7 +110,7 @@ impl Door {
                 if error.kind() != io::ErrorKind::UnexpectedEof {
                     count::tls_refusal();
                 }
-                tracing::info!(from, error = error.to_string(), "no TLS with a client");
+                self.refusals.tls(&from, &error);
                 None
             }
         }
@@ -110,6 +118,40 @@ impl Door {
 }
 
 impl Refusals {
+    pub fn new() -> Self {
+        let [protocol, tls, http2] = std::array::from_fn(|_| Seldom::up_to(LOGGED));
+        Self { greeting: Seldom::default(), full: Seldom::default(), protocol, tls, http2 }
+    }
+
+    /// A request, or a connection, that the library of HTTP/2 has refused.
+    pub fn by_http2(&self, caller: &Caller, refused: Refused) {
+        if let Some(times) = self.http2.happened() {
+            let Refused { what, code } = refused;
+            tracing::info!(
+                caller = caller.to_string(),
+                times,
+                what,
+                code,
+                "refused by HTTP/2; a client that names the path of a Unix socket as authority needs an option (grpc.default_authority): docs/clients.md"
+            );
+        }
+    }
+
+    fn protocol(&self, caller: &Caller, expected: Protocol) {
+        if let Some(times) = self.protocol.happened() {
+            tracing::info!(caller = caller.to_string(), %expected, times, "a client speaks another protocol than its listener");
+        }
+    }
+
+    fn tls(&self, from: &str, error: &io::Error) {
+        // What a client's first bytes are if it speaks without TLS.
+        let is_plain = error.to_string().contains("InvalidContentType");
+        let advice = if is_plain { "; it speaks without TLS, as clients do that pass over `grpc-tls`: see docs/server.md" } else { "" };
+        if let Some(times) = self.tls.happened() {
+            tracing::info!(from, times, error = format!("{error}{advice}"), "no TLS with a client");
+        }
+    }
+
     fn unheard(&self, listener: &str) {
         count::connection_refused("greeting");
         if let Some(times) = self.greeting.happened() {

@@ -123,7 +123,7 @@ fn bind_file(path: &Path, group: Option<u32>) -> io::Result<std::os::unix::net::
     }
     let is_other = std::fs::symlink_metadata(path).is_ok_and(|file| !std::os::unix::fs::FileTypeExt::is_socket(&file.file_type()));
     if is_other {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file which is no socket"));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file which is no socket; remove it, or listen elsewhere"));
     }
     let private = private_folder(folder)?;
     let made = private.path().join("s");

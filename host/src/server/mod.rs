@@ -13,6 +13,7 @@ mod frames;
 mod gate;
 mod grpc;
 mod http2;
+mod http2_frames;
 mod identity;
 mod listener;
 mod memory;
@@ -22,6 +23,7 @@ mod party;
 mod protocol;
 mod quota;
 mod refresh;
+mod refused_streams;
 mod seldom;
 mod status;
 mod telemetry;
@@ -175,7 +177,7 @@ impl Server {
             waiting: settings.max_waiting,
         };
         let exchanges = Arc::new(Exchanges::new(provider, limits, settings.exchanges_per_hour));
-        let refusals = Arc::new(Refusals::default());
+        let refusals = Arc::new(Refusals::new());
         let (grpc, grpc_connections) = mpsc::channel(BACKLOG);
         let (ttrpc, ttrpc_connections) = mpsc::channel(BACKLOG);
         let mut tasks = JoinSet::new();

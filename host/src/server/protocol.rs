@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::http2_frames::PREFACE;
+
 /// What a listener's clients speak.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Protocol {
@@ -15,18 +17,18 @@ impl Protocol {
     /// How many bytes a client sends before it can expect anything.
     pub fn greeting(self) -> usize {
         match self {
-            Self::Grpc => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
+            Self::Grpc => PREFACE.len(),
             // The length, the stream's number, type and flags.
             Self::Ttrpc => 4 + 4 + 1 + 1,
         }
     }
 
-    /// Whether a client's first byte can be one of this protocol.
-    pub fn begins_with(self, first: u8) -> bool {
+    /// Whether a client's first bytes can be those of this protocol.
+    pub fn begins_with(self, first: &[u8]) -> bool {
         match self {
-            Self::Grpc => first == b'P',
+            Self::Grpc => PREFACE.starts_with(first),
             // The length has four bytes and is at most 4 MiB.
-            Self::Ttrpc => first == 0,
+            Self::Ttrpc => first.starts_with(&[0]),
         }
     }
 }

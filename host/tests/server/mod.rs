@@ -6,6 +6,7 @@ pub mod client;
 mod clients;
 mod faults;
 mod go;
+mod grpc_clients;
 mod limits;
 mod listening;
 mod observing;

@@ -8,7 +8,13 @@ mod azure;
 mod gcp;
 /// Key URIs.
 mod key_uri;
-/// The network: proxies, certificates, addresses.
+/// Local keys and the audit log.
+mod local;
+/// `ocicrypt.json`, by `doctor` and by an exchange.
+mod ocicrypt_json;
+/// `ocicrypt-kms serve`.
+mod serve;
+/// TLS, proxies and certificate authorities, for all services.
 mod transport;
 /// Vault and OpenBao.
 mod vault;

@@ -7,14 +7,17 @@ use ocicrypt_kms::error::printable;
 use ocicrypt_kms::shown;
 use serde_json::Value;
 
+use super::members::REFUSED;
+
 /// What clients know (`GrpcTLS` in config/keyprovider-config of the Go library ocicrypt, from 1.3.0 on), and whether it is a file.
 const MEMBERS: [(&str, bool); 5] = [("root-ca-file", true), (CERTIFICATE, true), (KEY, true), ("server-name", false), (INSECURE, false)];
 const CERTIFICATE: &str = "cert-file";
 const KEY: &str = "key-file";
 /// The one that is no string.
 const INSECURE: &str = "insecure-skip-verify";
-/// What clients do where a member has another type than they know it by.
-const REFUSED: &str = "so that clients refuse the whole of ocicrypt.json";
+/// Which clients know none of it, by the `go.mod` of their releases (docs/server.md).
+const OLD: &str = "skopeo before 1.23, and other clients with ocicrypt before 1.3, pass over `grpc-tls` and connect without TLS: \
+                   see which it is: skopeo --version";
 
 /// What is wrong with it, all in one line.
 pub(super) fn check(tls: &Value) -> Result<String, String> {
@@ -27,10 +30,12 @@ pub(super) fn check(tls: &Value) -> Result<String, String> {
     if !problems.is_empty() {
         return Err(problems.join("; "));
     }
-    Ok(match MEMBERS.iter().any(|(name, is_file)| *is_file && named(name)) {
-        true => "its files can be read; a client decides whether it takes what is in them".into(),
-        false => "it names no files: clients trust the system's certificate authorities, and show no certificate".into(),
-    })
+    let files = if MEMBERS.iter().any(|(name, is_file)| *is_file && named(name)) {
+        "its files can be read; a client decides whether it takes what is in them"
+    } else {
+        "it names no files: clients trust the system's certificate authorities, and show no certificate"
+    };
+    Ok(format!("{files}; {OLD}"))
 }
 
 /// A string that counts: an empty one is none to clients.

@@ -88,7 +88,7 @@ mod tests {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             tokio::spawn(async move {
-                stream.read(&mut [0; 4096]).await?;
+                let _ = stream.read(&mut [0; 4096]).await?;
                 stream.write_all(b"HTTP/1.1 204 Done\r\nconnection: close\r\n\r\n").await
             });
         }
