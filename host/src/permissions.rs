@@ -59,6 +59,10 @@ fn outside(owner: u32) -> &'static str {
     if is_of_another_namespace(owner) { "outside of this user namespace, as its owner: " } else { "" }
 }
 
+/// Anybody may put things into a folder, and take away only what is theirs (`/tmp`).
+#[cfg(any(feature = "compile", feature = "vault"))]
+const STICKY: u32 = 0o1000;
+
 /// The user of this process.
 pub(crate) fn user() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -112,6 +116,28 @@ fn is_in_namespace() -> bool {
     !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// On the way to something, no folder is shared by all users in which a stranger holds the name that was taken: there, whoever comes first has it.
+///
+/// Folders that all may write and that aren't sticky are not looked at: they are those of a container (`emptyDir`), or nothing would be safe anyway.
+#[cfg(feature = "vault")]
+pub(crate) fn check_place(path: &Path) -> Result<(), String> {
+    let at = |path: &Path, reason: String| format!("{}: {reason}", shown::path(path));
+    let path = path.canonicalize().map_err(|error| at(path, error.to_string()))?;
+    for (taken, folder) in path.ancestors().zip(path.ancestors().skip(1)) {
+        let look = |path: &Path| path.symlink_metadata().map_err(|error| at(path, error.to_string()));
+        if is_shared(look(folder)?.mode()) {
+            let strangers = |whose| at(taken, format!("{whose}, in a folder that everybody may put things into"));
+            check_owner(&look(taken)?).map_err(strangers)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(feature = "vault")]
+fn is_shared(mode: u32) -> bool {
+    mode & STICKY != 0 && mode & 0o002 != 0
+}
+
 /// A file or folder is this user's alone.
 #[cfg(feature = "compile")]
 pub(crate) fn check_private(metadata: &Metadata) -> Result<(), String> {
@@ -138,7 +164,6 @@ pub(crate) fn check_private_folder(folder: &Path) -> Result<(), String> {
 /// What is in a folder can be replaced only by this user and root. In a sticky one (`/tmp`), everybody replaces only what is theirs.
 #[cfg(feature = "compile")]
 fn check_passage(metadata: &Metadata) -> Result<(), String> {
-    const STICKY: u32 = 0o1000;
     check_owner(metadata)?;
     match metadata.permissions().mode() & 0o7777 {
         mode if mode & 0o022 == 0 || mode & STICKY != 0 => Ok(()),
@@ -174,6 +199,37 @@ mod tests {
     fn a_group_counts_as_others_unless_it_is_the_owners_own() {
         assert!(others_can_write(0o664, 1000, 100) && others_can_write(0o664, 0, 0) && others_can_write(0o620, 1000, 1001));
         assert!(!others_can_write(0o664, 1000, 1000) && others_can_write(0o666, 1000, 1000) && !others_can_write(0o644, 0, 0));
+    }
+
+    #[cfg(feature = "vault")]
+    #[test]
+    fn a_place_in_a_shared_folder_is_its_owners_who_has_to_be_known() {
+        let top = tempfile::tempdir().unwrap();
+        let (folder, file) = (top.path().join("folder"), top.path().join("folder/file"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let checked = |mode| {
+            set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
+            check_place(&file)
+        };
+        for mode in [0o755, 0o777, 0o1755, 0o1777] {
+            assert_eq!(checked(mode), Ok(()), "{mode:o}");
+        }
+        assert!(is_shared(0o41777) && !is_shared(0o40777) && !is_shared(0o41770) && !is_shared(0o40755));
+        // Only root can give a file away.
+        if user() == 0 {
+            std::os::unix::fs::chown(&file, Some(1234), None).unwrap();
+            let refused = checked(0o1777).unwrap_err();
+            assert!(
+                refused.ends_with("/file: it belongs to user 1234, not to you (0), in a folder that everybody may put things into"),
+                "{refused}"
+            );
+            assert_eq!(checked(0o755), Ok(()));
+            std::os::unix::fs::chown(&folder, Some(1234), None).unwrap();
+            assert_eq!(checked(0o700), Ok(()));
+            set_permissions(top.path(), Permissions::from_mode(0o1777)).unwrap();
+            assert!(check_place(&file).unwrap_err().contains("/folder: it belongs to user 1234"));
+        }
     }
 
     #[cfg(feature = "compile")]

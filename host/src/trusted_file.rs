@@ -79,7 +79,7 @@ pub(crate) fn read(path: &Path, trust: Trust, limit: usize) -> Result<Zeroizing<
 }
 
 /// Looks at a file that is trusted so, of at most so many bytes, before a library reads it by itself.
-#[cfg_attr(not(any(feature = "aws", feature = "azure")), allow(dead_code))]
+#[cfg_attr(not(feature = "aws"), allow(dead_code))]
 pub(crate) fn check(path: &Path, trust: Trust, limit: usize) -> Result<(), Untrusted> {
     let (_, metadata) = open(path, trust)?;
     if metadata.len() > limit as u64 { Err(Untrusted::TooLong(limit)) } else { Ok(()) }

@@ -32,7 +32,7 @@ fuzz_target!(|input: &[u8]| {
     let [service, asked, status] = [service, asked, status].map(|digit| usize::from(digit.wrapping_sub(b'0')));
     let status = StatusCode::from_u16(STATUSES[status % STATUSES.len()]).expect("a status");
     check_wait(body);
-    let answer = Answer { status, challenge: None, body: Zeroizing::new(body.to_vec()) };
+    let answer = Answer { status, challenge: None, location: None, body: Zeroizing::new(body.to_vec()) };
     let outcome = match service % 4 {
         0 => gcp::read(asked, &answer),
         1 => aws::read(asked, &answer),

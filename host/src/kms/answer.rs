@@ -15,7 +15,7 @@ pub struct Answer {
     pub status: StatusCode,
     /// The header `WWW-Authenticate`: what a 401 asks for.
     pub challenge: Option<String>,
-    /// The header `Location` of a redirect, which nothing has followed. Only a way that [tells redirects](super::way::Way) has such answers.
+    /// The header `Location` of a redirect, which nothing has followed. Only clients that are told of redirects have such answers.
     pub location: Option<String>,
     /// At most [`MAX_ANSWER`](super::http::MAX_ANSWER) bytes.
     pub body: Zeroizing<Vec<u8>>,

@@ -33,7 +33,7 @@ use self::chain::Chain;
 use self::places::Places;
 use self::profile::Profile;
 use self::region::Region;
-use super::http::{Call, Http, Repeat};
+use super::http::{self, Call, Http, Repeat};
 use super::{Cipher, Header, KeyService, KeyWrap, OpenKey, WrappedKey};
 use crate::error::printable;
 use crate::key_uri::{Algorithm, AwsKey, Key, KeyUri};
@@ -48,7 +48,6 @@ const MAX_REQUEST: usize = 16 << 10;
 
 /// AWS KMS as a service.
 pub struct Aws {
-    http: Arc<Http>,
     environment: Environment,
     endpoint: Option<String>,
     settings: Mutex<Option<Arc<Shared>>>,
@@ -66,8 +65,8 @@ impl Aws {
     /// another. When a key is opened, the profile is read, and an address that may not be used is an error. Credentials, and the region of keys
     /// whose URI doesn't say it, are looked up when a key is first used, by AWS's default chains.
     #[must_use]
-    pub fn new(http: Arc<Http>, environment: &Environment, endpoint: Option<&str>) -> Self {
-        Self { http, environment: environment.clone(), endpoint: endpoint.map(str::to_owned), settings: Mutex::default() }
+    pub fn new(environment: &Environment, endpoint: Option<&str>) -> Self {
+        Self { environment: environment.clone(), endpoint: endpoint.map(str::to_owned), settings: Mutex::default() }
     }
 
     /// What was read before, unless it was of no use.
@@ -78,7 +77,10 @@ impl Aws {
         }
         let profile = Profile::read(&self.environment).await?;
         let places = Places::new(&self.environment, self.endpoint.as_deref(), &profile)?;
-        let http = places.authorities.clone().map_or_else(|| self.http.clone(), |file| Arc::new(Http::trusting(file)));
+        let named =
+            http::Settings { authority: "AWS_CA_BUNDLE, `ca_bundle` of the profile or SSL_CERT_FILE".into(), client_certificate: None };
+        let http = Http::new(&self.environment).with_authorities(places.authorities.clone()).with_settings(named);
+        let http = Arc::new(http);
         let chain = Chain::new(http.clone(), self.environment.clone(), profile, &places);
         let shared = Arc::new(Shared { http, places, chain });
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Some(shared.clone());
@@ -101,9 +103,6 @@ impl KeyService for Aws {
 }
 
 const NO_CONTEXT: &str = "leave context_… out of the URI, or name a symmetric key";
-
-/// How rustls calls a certificate that no authority vouches for that is trusted; the second where one of another name does.
-const UNTRUSTED: [&str; 2] = ["UnknownIssuer", "BadSignature"];
 
 /// One key, for one exchange.
 struct KmsKey {
@@ -271,18 +270,14 @@ impl KmsKey {
             .read(&answer.body)
     }
 
-    /// A host that can't be found, or whose certificate isn't trusted, is a matter of settings rather than of the network.
+    /// A host that can't be found may be a matter of settings rather than of the network.
     fn with_advice(&self, error: Error, region: &Region) -> Error {
-        let Error::Unavailable { key, reason } = error else { return error };
-        let of_lookup = self.shared.places.are_aws() && reason.contains("lookup");
-        let advice = match region.doubt().filter(|_| of_lookup) {
-            Some(doubt) => doubt,
-            None if UNTRUSTED.iter().any(|word| reason.contains(word)) => {
-                "name the authority that signed it in AWS_CA_BUNDLE, or as `ca_bundle` of the profile".into()
+        match (error, region.doubt()) {
+            (Error::Unavailable { key, reason }, Some(doubt)) if self.shared.places.are_aws() && reason.contains("lookup") => {
+                Error::Unavailable { key, reason: format!("{reason}; {doubt}") }
             }
-            None => return Error::Unavailable { key, reason },
-        };
-        Error::Unavailable { key, reason: format!("{reason}; {advice}") }
+            (error, _) => error,
+        }
     }
 
     fn unsigned(&self, reason: &str) -> Error {

@@ -11,6 +11,7 @@ mod az;
 mod challenge;
 mod client_certificate;
 mod credentials;
+mod entra;
 mod refusal;
 mod transport;
 

@@ -140,13 +140,13 @@ impl Http {
     }
 
     /// The same clients, by another way.
-    #[must_use]
-    pub fn by(self, way: Way) -> Self {
+    #[cfg(feature = "vault")]
+    pub(crate) fn by(self, way: Way) -> Self {
         Self { way, ..self }
     }
 
     /// The same clients, whose errors name these settings.
-    #[cfg_attr(not(feature = "vault"), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "aws", feature = "vault")), allow(dead_code))]
     pub(crate) fn with_settings(self, settings: Settings) -> Self {
         Self { settings, ..self }
     }
@@ -392,6 +392,11 @@ pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 /// A sentence that says what is wrong with it.
 pub fn parse_endpoint(text: &str) -> Result<Url, String> {
     let shown = shown::address(text);
+    if text.starts_with(['"', '\'']) {
+        return Err(
+            "it begins with a quotation mark; leave the quotes out, which `docker --env-file` and systemd's files do not remove".into()
+        );
+    }
     let url = Url::parse(text).map_err(|error| format!("{shown} is not an address ({error}); write https:// and the host"))?;
     let loopback = match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -446,6 +451,7 @@ mod tests {
             "http://127.0.0.1.example",
             "http://10.0.0.1",
             "ftp://127.0.0.1",
+            "\"https://kms.example\"",
             "kms.example",
             "",
             "https://u:p@kms.example",

@@ -29,7 +29,8 @@ pub(crate) mod request_id;
 #[cfg(feature = "vault")]
 pub mod vault;
 #[cfg(feature = "http")]
-pub mod way;
+#[cfg_attr(not(feature = "vault"), allow(dead_code))]
+pub(crate) mod way;
 
 use std::collections::HashMap;
 use std::sync::Arc;

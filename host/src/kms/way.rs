@@ -52,8 +52,16 @@ impl ClientCertificate {
         both.extend_from_slice(&read("the private key in", &self.key, key_trust)?);
         both.push(b'\n');
         both.extend_from_slice(&read("the client certificate in", &self.certificate, Trust::Decides)?);
-        let place = || format!("the client certificate in {} and {}", shown::path(&self.certificate), shown::path(&self.key));
-        Identity::from_pem(&both).map_err(|reason| Error::Configuration { place: place(), reason })
+        let wrong = |reason: String| Error::Configuration {
+            place: format!("the client certificate in {} and {}", shown::path(&self.certificate), shown::path(&self.key)),
+            reason,
+        };
+        let identity = Identity::from_pem(&both).map_err(|reason| {
+            wrong(format!("{reason}; name a certificate and its private key, both in PEM, and the key unencrypted (openssl pkey)"))
+        })?;
+        // Whether they do is only seen when a client is made, whose error would be laid to what else is in it.
+        identity.check().map_err(|reason| wrong(format!("the key is not the certificate's, or of a kind that can't sign ({reason})")))?;
+        Ok(identity)
     }
 }
 

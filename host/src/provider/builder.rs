@@ -332,7 +332,7 @@ impl Builder {
 
     /// Each service of this build. None of them looks anything up before one of its keys is opened.
     fn built_in_services(&self) -> Services {
-        #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
+        #[cfg(any(feature = "azure", feature = "gcp"))]
         let http = Arc::new(crate::kms::http::Http::new(&self.environment));
         let services = Services::new();
         #[cfg(feature = "local")]
@@ -351,7 +351,7 @@ impl Builder {
         let services = services.with(Service::Vault, Arc::new(crate::kms::vault::Vault::new(&self.environment, &self.config.vault)));
         #[cfg(feature = "aws")]
         let services = {
-            let aws = crate::kms::aws::Aws::new(http.clone(), &self.environment, self.config.aws.endpoint.as_deref());
+            let aws = crate::kms::aws::Aws::new(&self.environment, self.config.aws.endpoint.as_deref());
             services.with(Service::Aws, Arc::new(aws))
         };
         #[cfg(feature = "azure")]

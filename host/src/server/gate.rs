@@ -52,6 +52,8 @@ pub(super) struct Refusals {
 
 /// How many refusals of a kind are logged in a second: each may have another reason.
 const LOGGED: u32 = 10;
+/// The same for TLS, whose refusals have the most reasons.
+const LOGGED_OF_TLS: u32 = 20;
 
 impl Gate {
     /// Accepts until the task is aborted. Greeting a client takes a task of its own, so that a slow one holds up nobody.
@@ -119,8 +121,8 @@ impl Door {
 
 impl Refusals {
     pub fn new() -> Self {
-        let [protocol, tls, http2] = std::array::from_fn(|_| Seldom::up_to(LOGGED));
-        Self { greeting: Seldom::default(), full: Seldom::default(), protocol, tls, http2 }
+        let [protocol, http2] = std::array::from_fn(|_| Seldom::up_to(LOGGED));
+        Self { greeting: Seldom::default(), full: Seldom::default(), protocol, tls: Seldom::up_to(LOGGED_OF_TLS), http2 }
     }
 
     /// A request, or a connection, that the library of HTTP/2 has refused.

@@ -41,3 +41,13 @@ fn the_program_wraps_and_unwraps_with_the_token_of_a_login() {
     let log = std::fs::read_to_string(bao.path("debug.log")).unwrap();
     assert!(log.contains("calling Vault") && !log.contains(ROOT), "{log}");
 }
+
+#[test]
+fn the_program_reaches_a_proxy_at_a_unix_socket_with_what_is_left_to_it() {
+    let bao = Bao::start();
+    let proxy = bao.proxy(Some(r#"path "transit/+/k" { capabilities = ["update"] }"#));
+    let address = format!("unix://{}", proxy.socket.display());
+    let variables = [("BAO_ADDR", address.as_str())];
+    let annotation = annotation_of(&program::answer(run(&bao, &variables, &wrapping(KEY))));
+    assert_eq!(opts_data_of(&program::answer(run(&bao, &variables, &unwrapping(KEY, &annotation)))), OPTS_DATA);
+}

@@ -1,7 +1,10 @@
 //! The ways to a server: by a Proxy that adds a token, by a Unix socket, with a client's certificate, through a proxy of HTTP, past a standby.
+#![expect(clippy::print_stderr, reason = "what is skipped is said")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -78,9 +81,31 @@ fn a_server_that_listens_at_a_unix_socket_is_reached_with_a_token_and_with_a_log
     User::new(&[("BAO_ADDR", &socket)], &login).uses(KEY);
 }
 
+#[test]
+fn a_socket_that_a_stranger_put_into_a_shared_folder_is_sent_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can make a socket of another user's");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let socket = folder.path().join("vault.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    chown(&socket, Some(1234), Some(1234)).unwrap();
+    let line = User::new(&[("BAO_ADDR", &unix(&socket)), ("BAO_TOKEN", "a-token-of-this-test")], "").try_wrap(KEY).unwrap_err().line();
+    assert!(line.contains("it belongs to user 1234") && line.contains("let it listen in a folder of its own"), "{line}");
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+/// A port that nobody listens at now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A server with another listener, which wants certificates of this authority's, and the address of that.
 pub fn with_client_certificates(authority: &Authority) -> (Bao, String) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let bao = Bao::listening(|folder| {
         let (certificate, key) = authority.server("127.0.0.1").write(folder, "listener");
         std::fs::write(folder.join("authority.pem"), authority.certificate()).unwrap();

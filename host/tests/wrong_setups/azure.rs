@@ -48,9 +48,40 @@ fn certificate(make: impl FnOnce(&Program) -> std::path::PathBuf) -> String {
     line(program.set("AZURE_CLIENT_CERTIFICATE_PATH", file))
 }
 
+/// A slow metadata service's, whose address is fixed, is `a_metadata_service_that_takes_a_connection_is_waited_for` in the library.
 const ROWS: &[Row] = &[
     ("wrong secret", || line(but("AZURE_CLIENT_SECRET", "not-this-one")), "AADSTS7000215|az ad app credential reset"),
-    ("wrong tenant", || line(but("AZURE_TENANT_ID", "00000000-0000-0000-0000-000000000000")), "AADSTS90002|check AZURE_TENANT_ID"),
+    (
+        "wrong tenant",
+        || line(but("AZURE_TENANT_ID", "00000000-0000-0000-0000-000000000000")),
+        "AADSTS90002|check AZURE_TENANT_ID|!new secret",
+    ),
+    (
+        "application of another tenant",
+        || line(but("AZURE_CLIENT_ID", "00000000-0000-0000-0000-000000000000")),
+        "AADSTS700016|az ad sp show --id CLIENT_ID|!new secret",
+    ),
+    ("AZURE_TENANT_ID in quotes", || line(but("AZURE_TENANT_ID", "\"t\"")), "AZURE_TENANT_ID: it holds something that is not an id"),
+    (
+        "AZURE_AUTHORITY_HOST in plain http",
+        || line(but("AZURE_AUTHORITY_HOST", "http://login.microsoftonline.com")),
+        "AZURE_AUTHORITY_HOST: it is not an https address, such as https://login.microsoftonline.com",
+    ),
+    (
+        "AZURE_TOKEN_CREDENTIALS misspelled",
+        || line(but("AZURE_TOKEN_CREDENTIALS", "ManagedIdentity")),
+        "AZURE_TOKEN_CREDENTIALS: it is none of prod, dev, EnvironmentCredential",
+    ),
+    (
+        "managed identity that isn't assigned",
+        || {
+            let program = Program::new();
+            let variables = program.fake.managed_identity();
+            let stranger = "00000000-0000-0000-0000-000000000000";
+            line(program.set_all(variables).set("AZURE_CLIENT_ID", stranger))
+        },
+        "a managed identity was asked: it answered 400: |az vm identity assign|AZURE_CLIENT_ID",
+    ),
     ("AZURE_TENANT_ID missing", || line(but("AZURE_TENANT_ID", "")), "AZURE_TENANT_ID: it is not set|set AZURE_TENANT_ID, AZURE_CLIENT_ID"),
     (
         "AZURE_CLIENT_CERTIFICATE_PATH: no such file",
@@ -157,7 +188,11 @@ const ROWS: &[Row] = &[
         },
         "AADSTS700213|az ad app federated-credential list",
     ),
-    ("login host: DNS failure", || line(but("AZURE_AUTHORITY_HOST", "https://login.invalid")), "login.invalid"),
+    (
+        "login host: DNS failure",
+        || line(but("AZURE_AUTHORITY_HOST", "https://login.invalid")),
+        "login.invalid can't be reached: |AZURE_AUTHORITY_HOST",
+    ),
     (
         "authority with an unknown CA",
         || line(but("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")),
@@ -176,11 +211,18 @@ const ROWS: &[Row] = &[
     (
         "az hangs",
         || {
-            let program = cli("exec sleep 600");
+            let program = cli("echo $$ > \"$HOME/pid\"\nexec sleep 600");
             program.configure("deadline-seconds = 1");
             let start = Instant::now();
-            let line = line(program);
+            let line = line_of(&program, KEY);
             assert!(start.elapsed().as_secs() < 10, "{line}");
+            let id = std::fs::read_to_string(program.home().join("pid")).unwrap();
+            let state = || std::fs::read_to_string(format!("/proc/{}/stat", id.trim())).unwrap_or_default();
+            // It is gone, or waits for whoever inherits it to notice.
+            while !(state().is_empty() || state().contains(" Z ")) {
+                assert!(start.elapsed().as_secs() < 20, "it still runs");
+                std::thread::yield_now();
+            }
             line
         },
         "the Azure CLI was asked: there was no answer within 1.0 seconds|az account get-access-token",

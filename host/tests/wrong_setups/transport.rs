@@ -32,6 +32,7 @@ struct Service {
 }
 
 const OF_VAULT: &str = "name the authority that signed it in VAULT_CACERT, BAO_CACERT or `ca-file` below `[vault]`";
+const OF_AWS: &str = "name the authority that signed it in AWS_CA_BUNDLE, `ca_bundle` of the profile or SSL_CERT_FILE, or add it to the system's (update-ca-certificates)";
 const OF_SYSTEM: &str = "name the authority that signed it in SSL_CERT_FILE, or add it to the system's (update-ca-certificates)";
 const AWS_KEY: &str = "awskms:///arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 const AZURE_KEY: &str = "azurekms://team.vault.azure.net/k";
@@ -70,7 +71,7 @@ fn services() -> Vec<Service> {
                 program.set("AWS_SECRET_ACCESS_KEY", "secret");
             },
             authorities: "SSL_CERT_FILE",
-            advice: OF_SYSTEM,
+            advice: OF_AWS,
             may_be_plain: true,
         },
         Service {
@@ -81,7 +82,7 @@ fn services() -> Vec<Service> {
                 program.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{url}/credentials"));
             },
             authorities: "SSL_CERT_FILE",
-            advice: OF_SYSTEM,
+            advice: OF_AWS,
             may_be_plain: false,
         },
         Service {

@@ -1,3 +1,5 @@
+use std::os::unix::net::UnixListener;
+
 use ocicrypt_kms_testing::bao::{Bao, ROOT};
 use ocicrypt_kms_testing::certificates::Authority;
 use ocicrypt_kms_testing::scripted::{Reply, Scripted};
@@ -74,6 +76,22 @@ const ROWS: &[Row] = &[
         "VAULT_TOKEN: it does not hold a token, which is one word of printable ASCII",
     ),
     (
+        "token in quotes",
+        |bao| but(bao, &[("VAULT_TOKEN", "\"hvs.t\"")], ""),
+        "VAULT_TOKEN: it does not hold a token, which is one word of printable ASCII without quotes",
+    ),
+    (
+        "~/.vault-token that can't be looked at",
+        |bao| {
+            let home = bao.path("home");
+            std::fs::create_dir_all(&home).unwrap();
+            let _ = std::os::unix::fs::symlink(".vault-token", home.join(".vault-token"));
+            but(bao, &[("HOME", home.to_str().unwrap())], "")
+        },
+        "the credentials in /|/home/.vault-token: Too many levels of symbolic links|see `[vault]`",
+    ),
+    ("HOME is no folder", |bao| but(bao, &[("HOME", "/dev/null")], ""), "there is no token for Vault; set BAO_TOKEN"),
+    (
         "policy lacks decrypt",
         |bao| {
             let user = User::with_token(bao, &bao.token("path \"transit/encrypt/k\" { capabilities = [\"update\"] }"));
@@ -131,6 +149,14 @@ const ROWS: &[Row] = &[
         "name a key that encrypts, such as one of the type aes256-gcm96",
     ),
     (
+        "key for signatures of an elliptic curve",
+        |bao| {
+            bao.run(&["write", "transit/keys/curve", "type=ecdsa-p256"]);
+            as_root(bao, "openbao://transit/curve")
+        },
+        "name a key that encrypts",
+    ),
+    (
         "symmetric key with algorithm",
         |bao| as_root(bao, "openbao://transit/k?algorithm=RSA-OAEP-256"),
         "is not an RSA key|leave `algorithm` out",
@@ -145,17 +171,34 @@ const ROWS: &[Row] = &[
     ),
     ("KV mount in place of transit", |bao| as_root(bao, "openbao://secret/k"), "404|check that a transit engine is mounted at secret/"),
     (
-        "https:// to a plain port (scripted)",
+        "address of a web server (scripted)",
+        |_| {
+            let server = Scripted::start(|_, _| Reply::new(405, "<html>Not Allowed</html>"));
+            with(&[("BAO_ADDR", &server.address()), ("BAO_TOKEN", "t-of-this-test")], "")
+        },
+        "405 Method Not Allowed: the answer is not one of Vault or OpenBao; check the address (VAULT_ADDR, BAO_ADDR",
+    ),
+    (
+        "https:// to a plain port",
+        |_| {
+            let port = ways::free_port();
+            let _bao = Bao::listening(|_| format!("listener \"tcp\" {{\naddress = \"127.0.0.1:{port}\"\ntls_disable = true\n}}"));
+            with(&[("BAO_ADDR", &format!("https://127.0.0.1:{port}")), ("BAO_TOKEN", ROOT)], "")
+        },
+        "InvalidContentType|what answers there doesn't speak TLS: plain http|check the address's port and scheme",
+    ),
+    (
+        "https:// to a server that says nothing (scripted)",
         |_| {
             let server = Scripted::always(Reply::new(200, "{}"));
             with(&[("BAO_ADDR", &server.address().replace("http:", "https:")), ("BAO_TOKEN", "t-of-this-test")], "")
         },
-        "doesn't speak TLS|port",
+        "in the middle of the TLS handshake|that it speaks TLS there|port",
     ),
     (
         "http:// to a TLS port",
         |bao| with(&[("BAO_ADDR", &bao.address().replace("https:", "http:")), ("BAO_TOKEN", "t-of-this-test")], ""),
-        "asked in plain http and speaks TLS at this port|write https:// in place of http://",
+        "speaks TLS at this port|write https:// in place of http:// in its address",
     ),
     (
         "port closed",
@@ -191,13 +234,23 @@ const ROWS: &[Row] = &[
         |bao| with(&[("BAO_ADDR", &bao.address()), ("BAO_TOKEN", ROOT), ("VAULT_CAPATH", bao.path("").to_str().unwrap())], ""),
         "name the authority that signed it in VAULT_CACERT",
     ),
-    ("wrong namespace", |bao| but(bao, &[("BAO_TOKEN", ROOT), ("BAO_NAMESPACE", "nosuch")], ""), "namespace"),
+    (
+        "wrong namespace",
+        |bao| but(bao, &[("BAO_TOKEN", ROOT), ("BAO_NAMESPACE", "nosuch")], ""),
+        "check that a transit engine is mounted at transit/|and the namespace",
+    ),
     (
         "VAULT_ADDR unset",
         |_| with(&[("BAO_TOKEN", "t-of-this-test")], ""),
         "no address of its server is known; set BAO_ADDR, or `address` below `[vault]`",
     ),
     ("VAULT_ADDR without scheme", |_| with(&[("VAULT_ADDR", "vault.example:8200")], ""), "VAULT_ADDR: |write https:// in front of it"),
+    ("VAULT_ADDR in quotes", |_| with(&[("VAULT_ADDR", "'https://vault.example'")], ""), "VAULT_ADDR: |leave the quotes out"),
+    (
+        "VAULT_ADDR of the API",
+        |_| with(&[("VAULT_ADDR", "https://vault.example:8200/v1/")], ""),
+        "VAULT_ADDR: its path has Vault's own /v1 in it; leave that out",
+    ),
     (
         "plain http to another host",
         |_| with(&[("VAULT_ADDR", "http://vault.example:8200")], ""),
@@ -216,7 +269,16 @@ const ROWS: &[Row] = &[
     (
         "VAULT_ADDR=unix:///… of a file",
         |bao| with(&[("VAULT_ADDR", &ways::unix(&bao.authority())), ("BAO_TOKEN", "t-of-this-test")], ""),
-        "vault-ca.pem: it is no socket; correct Vault's address",
+        "vault-ca.pem is no socket; name the one that a listener of type unix has",
+    ),
+    (
+        "VAULT_ADDR=unix:///… where nobody listens any more",
+        |bao| {
+            let socket = bao.path("left.sock");
+            drop(UnixListener::bind(&socket).unwrap());
+            with(&[("VAULT_ADDR", &ways::unix(&socket)), ("BAO_TOKEN", "t-of-this-test")], "")
+        },
+        "the socket /|/left.sock can't be reached: Connection refused|nobody listens there any more: start it",
     ),
     (
         "server wants a client certificate",
@@ -237,6 +299,44 @@ const ROWS: &[Row] = &[
         "client certificate: no such file",
         |bao| but(bao, &[("BAO_TOKEN", ROOT), ("VAULT_CLIENT_CERT", "/c.pem"), ("VAULT_CLIENT_KEY", "/k.pem")], ""),
         "/k.pem: No such file",
+    ),
+    (
+        "client certificate: another one's key",
+        |bao| {
+            let authority = Authority::new("clients of this test");
+            let [(certificate, _), (_, key)] = ["a", "b"].map(|name| authority.client(name, &[]).write(&bao.path(""), name));
+            let files = [("VAULT_CLIENT_CERT", certificate.to_str().unwrap()), ("VAULT_CLIENT_KEY", key.to_str().unwrap())];
+            but(bao, &[&[("BAO_TOKEN", ROOT)], &files[..]].concat(), "")
+        },
+        "the client certificate in /|/a.|/b.|the key is not the certificate's",
+    ),
+    (
+        "client certificate: a certificate in place of the key",
+        |bao| {
+            let (certificate, _) = Authority::new("clients of this test").client("c", &[]).write(&bao.path(""), "c");
+            let file = certificate.to_str().unwrap();
+            but(bao, &[("BAO_TOKEN", ROOT), ("VAULT_CLIENT_CERT", file), ("VAULT_CLIENT_KEY", file)], "")
+        },
+        "the client certificate in /|name a certificate and its private key, both in PEM, and the key unencrypted",
+    ),
+    (
+        "client certificate that has expired",
+        |_| {
+            let authority = Authority::new("clients of this test");
+            let (bao, address) = ways::with_client_certificates(&authority);
+            let root = bao.path("authority.pem");
+            let (certificate, key) = authority.client_until("old", 2020).write(&bao.path(""), "old");
+            let files = [root, certificate, key].map(|path| path.to_str().unwrap().to_owned());
+            let [root, certificate, key] = files.each_ref().map(String::as_str);
+            let at = [("BAO_ADDR", address.as_str()), ("BAO_TOKEN", ROOT), ("BAO_CACERT", root)];
+            with(&[&at[..], &[("BAO_CLIENT_CERT", certificate), ("BAO_CLIENT_KEY", key)]].concat(), "")
+        },
+        "the server refuses this client's certificate|in place of /|/old.|has not expired",
+    ),
+    (
+        "a proxy where nobody listens",
+        |bao| but(bao, &[("BAO_TOKEN", ROOT), ("VAULT_PROXY_ADDR", "http://127.0.0.1:1")], ""),
+        "Connection refused|through the proxy `127.0.0.1:1` of VAULT_PROXY_ADDR|check the proxy in VAULT_PROXY_ADDR, or unset it",
     ),
     (
         "a proxy of SOCKS",
@@ -274,6 +374,20 @@ const ROWS: &[Row] = &[
         "two ways to get a token",
         |bao| but(bao, &[], "[vault]\nauth = 'none'\ntoken-file = '/nope'"),
         "`auth` and `token-file` are both configured",
+    ),
+    (
+        "secret id missing",
+        |bao| but(bao, &[], "[vault.approle]\nrole-id = 'r'\nsecret-id-file = '/nope'"),
+        "the credentials in /nope: No such file|see `[vault]`",
+    ),
+    (
+        "secret id that is none",
+        |bao| {
+            bao.run(&["auth", "enable", "approle"]);
+            let file = bao.write("secret-id", "not-a-secret-id");
+            but(bao, &[], &format!("[vault.approle]\nrole-id = 'r'\nsecret-id-file = '{}'", file.display()))
+        },
+        "the login at auth/approle/login failed: |check `role-id`, the secret id and `mount` below `[vault.approle]`",
     ),
     (
         "kubernetes login outside a pod",

@@ -28,7 +28,8 @@ use super::super::absurd::read_by_library;
 use super::super::http::{Http, Unreached};
 use super::az::Az;
 use super::client_certificate::{self, Application};
-use super::transport::{Metadata, Transport};
+use super::entra;
+use super::transport::{LastFailure, Metadata, Transport};
 use crate::error::{MAX_OUTSIDE_TEXT, printable};
 use crate::key_uri::Service;
 use crate::trusted_file::{self, Trust, Untrusted};
@@ -73,8 +74,12 @@ struct Source {
     /// What was found of the credentials that would have been used before.
     instead: Option<String>,
     credential: Arc<dyn TokenCredential>,
+    last: LastFailure,
     token: Option<Token>,
 }
+
+/// What is waited for.
+type Asked = Mutex<Option<(Kind, LastFailure)>>;
 
 /// A token as it is sent, and when it ends.
 struct Token {
@@ -107,8 +112,14 @@ impl Credentials {
         let header = tokio::time::timeout(time, self.header(key, domain, &asked)).await;
         header.unwrap_or_else(|_| {
             let asked = asked.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let whom = asked.map(|kind| format!("{} was asked: ", kind.described())).unwrap_or_default();
-            Err(late(key, asked, &format!("{whom}there was no answer within {:.1} seconds", time.as_secs_f32())))
+            let whom = asked.as_ref().map(|(kind, _)| format!("{} was asked: ", kind.described())).unwrap_or_default();
+            let last = asked.as_ref().and_then(|(_, last)| last.take());
+            if let Some(last) = last.clone().filter(|last| last.hint.is_some()) {
+                return Err(Unreached { reason: format!("no Azure access token was given: {whom}{last}"), ..last }.error(key));
+            }
+            let last = last.map(|last| format!(", and before: {last}")).unwrap_or_default();
+            let reason = format!("{whom}there was no answer within {:.1} seconds{last}", time.as_secs_f32());
+            Err(late(key, asked.map(|(kind, _)| kind), &reason))
         })
     }
 
@@ -118,7 +129,7 @@ impl Credentials {
     }
 
     /// Notes in `asked` what it waits for.
-    async fn header(&self, key: &str, domain: &str, asked: &Mutex<Option<Kind>>) -> Result<HeaderValue, Error> {
+    async fn header(&self, key: &str, domain: &str, asked: &Asked) -> Result<HeaderValue, Error> {
         let slot = self.sources.lock().unwrap_or_else(PoisonError::into_inner).entry(domain.to_owned()).or_default().clone();
         let mut found = slot.lock().await;
         let source = match &mut *found {
@@ -128,7 +139,7 @@ impl Credentials {
         if let Some(token) = source.token.as_ref().filter(|token| token.expires > OffsetDateTime::now_utc() + MARGIN) {
             return Ok(token.header.clone());
         }
-        *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(source.kind);
+        *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((source.kind, source.last.clone()));
         // The library reads it anew for each token.
         self.check_values(source.kind)?;
         let scope = format!("https://{domain}/.default");
@@ -151,8 +162,9 @@ impl Credentials {
 
     async fn find(&self, domain: &str) -> Result<Source, Error> {
         let (kind, instead) = self.choose().await?;
-        let credential = self.build(kind, domain)?;
-        Ok(Source { kind, instead, credential, token: None })
+        let last = LastFailure::default();
+        let credential = self.build(kind, domain, &last)?;
+        Ok(Source { kind, instead, credential, last, token: None })
     }
 
     /// The first of the chain that is there, and what was found of those before. One that was chosen by name is used whether it seems to be there
@@ -202,8 +214,8 @@ impl Credentials {
         }
     }
 
-    fn build(&self, kind: Kind, domain: &str) -> Result<Arc<dyn TokenCredential>, Error> {
-        let client_options = self.client_options(domain)?;
+    fn build(&self, kind: Kind, domain: &str, last: &LastFailure) -> Result<Arc<dyn TokenCredential>, Error> {
+        let client_options = self.client_options(domain, last)?;
         self.check_values(kind)?;
         let built: azure_core::Result<Arc<dyn TokenCredential>> = match kind {
             Kind::ClientSecret => {
@@ -245,9 +257,9 @@ impl Credentials {
         built.map_err(|error| wrong(&format!("the credentials of {}", kind.described()), format!("{}; {}", told(&error).0, kind.hint())))
     }
 
-    fn client_options(&self, domain: &str) -> Result<ClientOptions, Error> {
+    fn client_options(&self, domain: &str, last: &LastFailure) -> Result<ClientOptions, Error> {
         let retry = RetryOptions::exponential(ExponentialRetryOptions { max_retries: 4, ..ExponentialRetryOptions::default() });
-        let transport = azure_core::http::Transport::new(Arc::new(Transport(self.http.clone())));
+        let transport = azure_core::http::Transport::new(Arc::new(Transport { http: self.http.clone(), last: last.clone() }));
         let cloud = Some(Arc::new(self.cloud(domain)?));
         Ok(ClientOptions { retry, transport: Some(transport), cloud, ..ClientOptions::default() })
     }
@@ -371,11 +383,10 @@ impl Kind {
         }
     }
 
+    /// What to do after a refusal of which no more is known.
     fn hint(self) -> &'static str {
         match self {
-            Self::ClientSecret => {
-                "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or make a new secret: az ad app credential reset --id CLIENT_ID"
-            }
+            Self::ClientSecret => "check AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and AZURE_AUTHORITY_HOST",
             Self::ClientCertificate => {
                 "check AZURE_TENANT_ID and AZURE_CLIENT_ID, and which certificates the application has: az ad app credential list --cert --id CLIENT_ID"
             }
@@ -441,8 +452,9 @@ fn unavailable(key: &str, reason: &str) -> Error {
 
 fn refused(key: &str, kind: Kind, reason: &str) -> Error {
     let message = format!("no Azure access token was given: {reason}");
+    let hint = entra::remedy(reason).unwrap_or_else(|| kind.hint());
     // No KMS has answered: hence no status.
-    Error::Kms { key: key.to_owned(), status: 0, code: "CREDENTIALS".into(), message, hint: kind.hint().into() }
+    Error::Kms { key: key.to_owned(), status: 0, code: "CREDENTIALS".into(), message, hint: hint.into() }
 }
 
 fn wrong(place: &str, reason: String) -> Error {
@@ -499,7 +511,13 @@ mod tests {
         let credentials = credentials(&[]);
         let credential: Arc<dyn TokenCredential> = Arc::new(Startled::default());
         let ask = || {
-            let source = Source { kind: Kind::ManagedIdentity, instead: None, credential: credential.clone(), token: None };
+            let source = Source {
+                kind: Kind::ManagedIdentity,
+                instead: None,
+                credential: credential.clone(),
+                last: LastFailure::default(),
+                token: None,
+            };
             let slot = Arc::new(Slot::new(Some(source)));
             credentials.sources.lock().unwrap().insert("vault.azure.net".to_owned(), slot.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -563,17 +581,23 @@ mod tests {
             (&[(CLIENT_SECRET, "s"), (TENANT_ID, "t")], "AZURE_CLIENT_ID: it is not set"),
             (&[(TENANT_ID, "t"), (CLIENT_ID, "c")], "AZURE_CLIENT_SECRET: it is not set"),
         ] {
-            let Err(error) = credentials(variables).build(Kind::ClientSecret, "vault.azure.net") else { panic!("{missing}") };
+            let Err(error) = credentials(variables).build(Kind::ClientSecret, "vault.azure.net", &LastFailure::default()) else {
+                panic!("{missing}")
+            };
             assert!(error.line().starts_with(missing), "{}", error.line());
         }
-        let Err(error) =
-            credentials(&[(CERTIFICATE, "/c.pem"), (TENANT_ID, "t"), (CLIENT_ID, "c")]).build(Kind::ClientCertificate, "vault.azure.net")
-        else {
+        let Err(error) = credentials(&[(CERTIFICATE, "/c.pem"), (TENANT_ID, "t"), (CLIENT_ID, "c")]).build(
+            Kind::ClientCertificate,
+            "vault.azure.net",
+            &LastFailure::default(),
+        ) else {
             panic!()
         };
         assert!(error.line().starts_with("the client certificate in /c.pem: No such file"), "{}", error.line());
         let variables = [(TOKEN_FILE, "/nonexistent"), (TENANT_ID, "t"), (CLIENT_ID, "c")];
-        let Err(error) = credentials(&variables).build(Kind::WorkloadIdentity, "vault.azure.net") else { panic!() };
+        let Err(error) = credentials(&variables).build(Kind::WorkloadIdentity, "vault.azure.net", &LastFailure::default()) else {
+            panic!()
+        };
         assert!(
             error.line().starts_with("AZURE_FEDERATED_TOKEN_FILE: the token in /nonexistent is not used: No such file"),
             "{}",

@@ -1,7 +1,7 @@
 //! HTTP for `azure_identity`, by the clients that all services share: bounded in size and time, never redirected.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,8 +9,10 @@ use azure_core::error::ErrorKind;
 use azure_core::http::headers::Headers;
 use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request, StatusCode};
 use reqwest::{Method, Url};
+use zeroize::Zeroizing;
 
 use super::super::http::{Http, MAX_ANSWER, Unreached, read_body};
+use crate::error::{MAX_OUTSIDE_TEXT, printable};
 
 /// How long one attempt may take. The library repeats it inside the exchange's deadline.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -22,7 +24,27 @@ const IMDS_CONNECT: Duration = Duration::from_secs(1);
 const IMDS_ANSWER: Duration = Duration::from_secs(8);
 
 /// The shared clients as an Azure library wants them.
-pub(super) struct Transport(pub(super) Arc<Http>);
+pub(super) struct Transport {
+    pub http: Arc<Http>,
+    pub last: LastFailure,
+}
+
+/// Why the last attempt failed. The library tells it only after its last repetition, for which there may be no time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LastFailure(Arc<Mutex<Option<Unreached>>>);
+
+impl LastFailure {
+    /// The reason, if an attempt has failed since the last call.
+    pub(super) fn take(&self) -> Option<Unreached> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// A failure that the library tries again, unless that won't mend it.
+    fn note(&self, unreached: Unreached) -> azure_core::Error {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(unreached.clone());
+        azure_core::Error::new(if unreached.lasts { ErrorKind::Other } else { ErrorKind::Io }, unreached)
+    }
+}
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,7 +58,7 @@ impl HttpClient for Transport {
         let host = request.url().host_str().unwrap_or_default();
         match tokio::time::timeout(ATTEMPT, self.send(request)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(broken(format!("{host} did not answer within {} seconds", ATTEMPT.as_secs()))),
+            Err(_) => Err(self.last.note(Unreached::network(format!("{host} did not answer within {} seconds", ATTEMPT.as_secs())))),
         }
     }
 }
@@ -47,7 +69,7 @@ impl Transport {
         if !may_be_asked(url) {
             return Err(wrong("it would be asked in plain http, which is allowed only to this machine and its metadata service".into()));
         }
-        let client = self.0.client(url).map_err(|error| failed(error.into()))?;
+        let client = self.http.client(url).map_err(|error| self.last.note(error.into()))?;
         let method = Method::from_bytes(request.method().as_ref().as_bytes()).map_err(|_| wrong("no such method".into()))?;
         let mut call = client.request(method, url.clone());
         for (name, value) in request.headers().iter() {
@@ -56,13 +78,12 @@ impl Transport {
         if let Body::Bytes(bytes) = request.body() {
             call = call.body(bytes.clone());
         }
-        let response = call.send().await.map_err(|error| failed(self.0.unreached(url, &error)))?;
+        let response = call.send().await.map_err(|error| self.last.note(self.http.unreached(url, &error)))?;
         self.read(url, response).await
     }
 
     async fn read(&self, url: &Url, mut response: reqwest::Response) -> azure_core::Result<AsyncRawResponse> {
-        let host = url.host_str().unwrap_or_default();
-        let status = response.status();
+        let (host, status) = (url.host_str().unwrap_or_default(), response.status());
         if status.is_redirection() {
             return Err(wrong(format!("{host} answered with a redirect ({status}), which is never followed")));
         }
@@ -72,10 +93,24 @@ impl Transport {
                 headers.insert(name.as_str().to_owned(), value.to_owned());
             }
         }
-        let body = read_body(&mut response).await.map_err(|error| failed(self.0.unreached(url, &error)))?;
+        let body = read_body(&mut response).await.map_err(|error| self.last.note(self.http.unreached(url, &error)))?;
         let body = body.ok_or_else(|| wrong(format!("{host} answered more than {MAX_ANSWER} bytes")))?;
+        if status.is_server_error() || status.as_u16() == 429 {
+            // An answer to the library, which asks again.
+            drop(self.last.note(Unreached::network(format!("{host} answered {status}"))));
+        }
+        let body = if status.is_success() { body } else { legible(body) };
         Ok(AsyncRawResponse::from_bytes(StatusCode::from(status.as_u16()), headers, bytes::Bytes::from_owner(body)))
     }
+}
+
+/// A refusal as the library can read it: to it, a description in which JSON escapes something, a quote or the end of a line, is not one.
+fn legible(body: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    const DESCRIPTION: &str = "error_description";
+    let mut answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let Some(text) = answer.get(DESCRIPTION).and_then(serde_json::Value::as_str) else { return body };
+    answer[DESCRIPTION] = printable(text, MAX_OUTSIDE_TEXT).replace(['"', '\\'], "'").into();
+    Zeroizing::new(serde_json::to_vec(&answer).unwrap_or_default())
 }
 
 /// `https`, or `http` to addresses that can't leave the machine or its link: those of managed identities.
@@ -131,16 +166,6 @@ impl Metadata {
     }
 }
 
-/// What the library tries again, unless that won't mend it.
-fn failed(unreached: Unreached) -> azure_core::Error {
-    azure_core::Error::new(if unreached.lasts { ErrorKind::Other } else { ErrorKind::Io }, unreached)
-}
-
-/// A failure that the library tries again.
-fn broken(reason: String) -> azure_core::Error {
-    azure_core::Error::with_message(ErrorKind::Io, reason)
-}
-
 /// A failure that no repetition will mend.
 fn wrong(reason: String) -> azure_core::Error {
     azure_core::Error::with_message(ErrorKind::Other, reason)
@@ -149,6 +174,16 @@ fn wrong(reason: String) -> azure_core::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_description_is_legible_to_the_library_whatever_is_in_it() {
+        let read = |body: &str| String::from_utf8(legible(Zeroizing::new(body.as_bytes().to_vec())).to_vec()).unwrap();
+        let answer = r#"{"error_codes":[7],"error_description":"AADSTS7: \"x\" is\r\nnot \u0027known\u0027 \\"}"#;
+        assert_eq!(read(answer), r#"{"error_codes":[7],"error_description":"AADSTS7: 'x' is  not 'known' '"}"#);
+        for other in ["", "{", "[]", "7", r#"{"error":"a\"b"}"#, r#"{"error_description":7}"#] {
+            assert_eq!(read(other), other);
+        }
+    }
 
     #[test]
     fn a_metadata_service_that_takes_a_connection_is_waited_for() {

@@ -67,7 +67,7 @@ impl Unreached {
     }
 
     /// One among the causes of a library's error that the network isn't to blame for.
-    #[cfg_attr(not(any(feature = "aws", feature = "azure", feature = "gcp")), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "aws", feature = "azure")), allow(dead_code))]
     pub fn among<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         causes(error).find_map(|cause| cause.downcast_ref::<Self>()).filter(|unreached| unreached.hint.is_some())
     }
@@ -107,7 +107,9 @@ impl Journey<'_> {
         }
         // Text of tokio-rustls; its error has no type of its own.
         if root == "tls handshake eof" {
-            let hint = self.other_protocol("check that the address and the port are those of the service, and see its log");
+            let hint = self.other_protocol(
+                "check that the address and the port are those of the service and that it speaks TLS there, and see its log",
+            );
             return Unreached {
                 reason: format!("{host} can't be reached: it closed the connection in the middle of the TLS handshake"),
                 hint: Some(hint),
@@ -147,7 +149,11 @@ impl Journey<'_> {
             );
         }
         let root = if root == "tunnel error: unsuccessful" { "the proxy refuses to connect to it" } else { root };
-        let direct = format!("check the proxy in {variable}, or list {} in NO_PROXY if it can be reached without", self.name());
+        let direct = if proxy.is_of_service {
+            format!("check the proxy in {variable}, or unset it if {} can be reached without", self.name())
+        } else {
+            format!("check the proxy in {variable}, or list {} in NO_PROXY if it can be reached without", self.name())
+        };
         Unreached { reason: format!("{host} {what}: {root}"), hint: Some(direct), lasts: false }
     }
 
@@ -222,7 +228,7 @@ impl Journey<'_> {
 
     fn explain_certificate(&self, error: &rustls::Error, certificate: &CertificateError) -> (String, String) {
         let authority = &self.settings.authority;
-        let system = if authority == SYSTEM { ", or add it to the system's (update-ca-certificates)" } else { "" };
+        let system = if authority.ends_with(SYSTEM) { ", or add it to the system's (update-ca-certificates)" } else { "" };
         let name_it = || format!("name the authority that signed it in {authority}{system}");
         match certificate {
             CertificateError::UnknownIssuer => {

@@ -22,8 +22,6 @@ const FOR_NONE: [&str; 2] = ["NO_PROXY", "no_proxy"];
 pub(crate) struct Proxies {
     proxy: Option<Result<Proxy, Error>>,
     exempt: Vec<Exempt>,
-    /// Whether it is for one service, which is then reached by it wherever it is.
-    is_of_service: bool,
 }
 
 /// One proxy.
@@ -31,6 +29,8 @@ pub(crate) struct Proxies {
 pub(crate) struct Proxy {
     /// The variable that names it.
     pub variable: Cow<'static, str>,
+    /// Whether it is for one service, which is then reached by it wherever it is.
+    pub is_of_service: bool,
     /// User and password among it: never shown.
     url: Url,
 }
@@ -61,12 +61,12 @@ impl Proxies {
             if is_emptied { None } else { first(environment, FOR_ALL) }
         });
         let exempt = first(environment, FOR_NONE).map(|(_, list)| exempt(&list)).unwrap_or_default();
-        Self { proxy: named.map(|(variable, text)| Proxy::parse(variable, &text)), exempt, is_of_service: false }
+        Self { proxy: named.map(|(variable, text)| Proxy::parse(variable, &text)), exempt }
     }
 
     /// One proxy for all of `https`, that a service's own variable names.
     pub fn only(variable: String, url: Url) -> Self {
-        Self { proxy: Some(Ok(Proxy { variable: variable.into(), url })), exempt: Vec::new(), is_of_service: true }
+        Self { proxy: Some(Ok(Proxy { variable: variable.into(), is_of_service: true, url })), exempt: Vec::new() }
     }
 
     /// The proxy for calls to `url`, if they go through one.
@@ -75,7 +75,7 @@ impl Proxies {
     /// If they would, and it can't be used.
     pub fn of(&self, url: &Url) -> Result<Option<&Proxy>, Error> {
         match &self.proxy {
-            Some(proxy) if url.scheme() == "https" && (self.is_of_service || !self.is_exempt(url)) => {
+            Some(proxy) if url.scheme() == "https" && (proxy.as_ref().is_ok_and(|proxy| proxy.is_of_service) || !self.is_exempt(url)) => {
                 proxy.as_ref().map(Some).map_err(Clone::clone)
             }
             _ => Ok(None),
@@ -173,7 +173,7 @@ impl Proxy {
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
             return Err(wrong(format!("it has more than a host and a port; {form}")));
         }
-        Ok(Self { variable: variable.into(), url })
+        Ok(Self { variable: variable.into(), is_of_service: false, url })
     }
 
     /// User and password among it.

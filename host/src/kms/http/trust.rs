@@ -12,6 +12,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -46,6 +47,16 @@ impl Identity {
         }
         let key = PrivateKeyDer::from_pem_slice(text).map_err(|_| "there is no private key in PEM".to_owned())?;
         Ok(Self { chain, key })
+    }
+
+    /// Whether they belong together.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check(&self) -> Result<(), String> {
+        let provider = CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
+        let certified = CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), &provider);
+        certified.map(drop).map_err(|error| error.to_string())
     }
 }
 

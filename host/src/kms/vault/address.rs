@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use reqwest::Url;
 
 use super::super::http::{address, below, parse_endpoint};
+use crate::permissions::check_place;
 use crate::{Error, shown};
 
 /// The longest path of a socket that the kernel takes.
@@ -29,7 +30,13 @@ impl Address {
     /// A sentence that says what is wrong with it.
     pub fn parse(text: &str, is_agent: bool) -> Result<Self, String> {
         let Some(path) = text.strip_prefix("unix:") else {
-            return Ok(Self { url: parse_endpoint(text)?, socket: None, may_add_token: is_agent });
+            let url = parse_endpoint(text)?;
+            // As copied from a browser or from a call of the API.
+            let mut names = url.path_segments().into_iter().flatten();
+            return match names.find(|name| ["v1", "ui"].contains(name)) {
+                Some(name) => Err(format!("its path has Vault's own /{name} in it; leave that out, and what follows it")),
+                None => Ok(Self { url, socket: None, may_add_token: is_agent }),
+            };
         };
         let path = Path::new(path.strip_prefix("//").unwrap_or_default());
         if !path.is_absolute() || path.as_os_str().len() > MAX_SOCKET || shown::check_path(path).is_err() {
@@ -49,15 +56,16 @@ impl Address {
         self.socket.as_ref().map_or_else(|| address(&self.url), |socket| format!("the socket {}", shown::path(socket)))
     }
 
-    /// Whether there is a socket, for `key`. The error of a client of HTTP says less.
+    /// Whether there is a socket, for `key`, which no stranger has put there: keys and tokens are sent to whoever listens. The error of a client
+    /// of HTTP says less.
     pub fn check(&self, key: &str) -> Result<(), Error> {
         let Some(socket) = &self.socket else { return Ok(()) };
+        let wrong = |reason: String| Error::Configuration { place: "the address of Vault".into(), reason };
         match std::fs::metadata(socket) {
-            Ok(metadata) if metadata.file_type().is_socket() => Ok(()),
-            Ok(_) => Err(Error::Configuration {
-                place: shown::path(socket).to_string(),
-                reason: "it is no socket; correct Vault's address".into(),
+            Ok(metadata) if metadata.file_type().is_socket() => check_place(socket).map_err(|reason| {
+                wrong(format!("{reason}; let it listen in a folder of its own, which only its user and root may write, such as /run/vault"))
             }),
+            Ok(_) => Err(wrong(format!("{} is no socket; name the one that a listener of type unix has", shown::path(socket)))),
             Err(error) => {
                 let reason = format!("{}: {error}; start what listens there, or correct the address", self.shown());
                 Err(Error::Unavailable { key: key.to_owned(), reason })
@@ -85,8 +93,20 @@ mod tests {
         for wrong in ["unix:", "unix://", "unix://run/agent.sock", "unix:/run/agent.sock", &format!("unix:///{}", "x".repeat(107))] {
             assert!(Address::parse(wrong, false).unwrap_err().starts_with("it names no Unix socket; write unix:///PATH"), "{wrong}");
         }
-        assert!(!Address::parse("https://vault.example", false).unwrap().may_add_token);
+        assert!(!Address::parse("https://vault.example/behind/a/proxy/", false).unwrap().may_add_token);
         assert!(Address::parse("http://127.0.0.1:8100", true).unwrap().may_add_token);
+    }
+
+    #[test]
+    fn an_address_is_not_one_of_the_api_or_of_a_page() {
+        for wrong in [
+            "https://vault.example/v1",
+            "https://vault.example/v1/",
+            "https://vault.example/base/v1/transit",
+            "https://vault.example/ui/vault/secrets",
+        ] {
+            assert!(Address::parse(wrong, false).unwrap_err().contains("leave that out, and what follows it"), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,10 +6,12 @@
 //! [JWT]: https://openbao.org/api-docs/auth/jwt/#jwt-login
 //! [certificate]: https://openbao.org/api-docs/auth/cert/#login-with-tls-certificate-method
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ocicrypt_kms_protocol::json::Object;
 use reqwest::header::HeaderValue;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -30,13 +32,14 @@ const WELL_KNOWN: &str = ".vault-token";
 /// Where a pod finds its service account's token.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// A token for the server: printable ASCII without spaces.
+/// A token for the server: printable ASCII without spaces, and without the quotes that some files keep around it.
 #[derive(Clone, Eq, PartialEq)]
 pub(super) struct Token(Zeroizing<Vec<u8>>);
 
 impl Token {
     fn new(text: Zeroizing<Vec<u8>>) -> Option<Self> {
-        (!text.is_empty() && text.iter().all(u8::is_ascii_graphic)).then_some(Self(text))
+        let is_quoted = text.starts_with(b"\"") || text.starts_with(b"'");
+        (!text.is_empty() && !is_quoted && text.iter().all(u8::is_ascii_graphic)).then_some(Self(text))
     }
 
     /// The token as a header's value, which is wiped with it.
@@ -95,8 +98,11 @@ impl Credentials {
         }
     }
 
+    /// The file of the last login, unless there is none. One that can't be looked at is there: it may be meant.
     fn well_known(&self) -> Option<PathBuf> {
-        self.environment.get("HOME").map(|home| PathBuf::from(home).join(WELL_KNOWN)).filter(|path| path.exists())
+        let path = PathBuf::from(self.environment.get("HOME")?).join(WELL_KNOWN);
+        let is_absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        std::fs::metadata(&path).err().is_none_or(|error| !is_absent(&error)).then_some(path)
     }
 
     fn missing(&self, key: &str) -> Error {
@@ -246,6 +252,9 @@ impl Login {
         if is_busy(answer) {
             return refusal::busy(key, answer, &message);
         }
+        if Object::parse(&answer.body).is_err() {
+            return refusal::not_of_vault(key, answer);
+        }
         let hint = match &self.method {
             Method::AppRole { .. } => {
                 "check `role-id`, the secret id and `mount` below `[vault.approle]`; a secret id can expire or be used up".into()
@@ -297,7 +306,10 @@ fn read_token(path: &Path) -> Result<Token, Error> {
 }
 
 fn no_token(place: &str) -> Error {
-    Error::Configuration { place: place.to_owned(), reason: "it does not hold a token, which is one word of printable ASCII".into() }
+    Error::Configuration {
+        place: place.to_owned(),
+        reason: "it does not hold a token, which is one word of printable ASCII without quotes".into(),
+    }
 }
 
 /// The text of a file without the white space around it.

@@ -62,6 +62,9 @@ impl Refusal<'_> {
         if is_busy(answer) {
             return busy(self.key, answer, if message.is_empty() { &code } else { &message });
         }
+        if Object::parse(&answer.body).is_err() {
+            return not_of_vault(self.key, answer);
+        }
         let hint = self.hint(status, &message);
         Error::Kms { key: self.key.to_owned(), status, code, message, hint }
     }
@@ -136,6 +139,19 @@ impl Refusal<'_> {
              {} write {mount}/keys/{key}/config min_decryption_version={version}",
             program(*flavour)
         )
+    }
+}
+
+/// Somebody else answered: another server, or one that stands in between.
+pub fn not_of_vault(key: &str, answer: &Answer) -> Error {
+    let (status, code) = status(answer);
+    Error::Kms {
+        key: key.to_owned(),
+        status,
+        code,
+        message: "the answer is not one of Vault or OpenBao".into(),
+        hint: "check the address (VAULT_ADDR, BAO_ADDR or `address` below `[vault]`), and what stands between its server and this machine"
+            .into(),
     }
 }
 

@@ -153,7 +153,7 @@ impl Server {
     /// A socket is named as it was given; and who asks not to verify certificates is told that they are.
     fn with_advice(&self, error: Error) -> Error {
         match (error, &self.unverified) {
-            (Error::Unavailable { key, reason }, _) => Error::Unavailable { key, reason: self.by_socket(reason) },
+            (Error::Unavailable { key, reason }, _) => self.unavailable(key, reason),
             (Error::NoConnection { key, reason, hint }, Some(variable)) if reason.contains("certificate") => {
                 Error::NoConnection { key, reason: format!("{reason}; {variable} is never honoured"), hint }
             }
@@ -161,11 +161,25 @@ impl Server {
         }
     }
 
-    fn by_socket(&self, reason: String) -> String {
-        match (&self.address, reason.strip_prefix("localhost ")) {
-            (Ok(Some(address)), Some(rest)) if address.socket.is_some() => format!("{} {rest}", address.shown()),
-            _ => reason,
+    fn unavailable(&self, key: String, reason: String) -> Error {
+        let says = |text: &str| reason.contains(text);
+        let Ok(Some(address)) = &self.address else { return Error::Unavailable { key, reason } };
+        if address.socket.is_some()
+            && let Some(rest) = reason.strip_prefix("localhost ")
+        {
+            let advice = match () {
+                () if says("Permission denied") => "; let this user connect: socket_mode, socket_user and socket_group of its listener",
+                () if says("Connection refused") => "; nobody listens there any more: start it",
+                () => "",
+            };
+            return Error::Unavailable { key, reason: format!("{} {rest}{advice}", address.shown()) };
         }
+        // A server in Go that is asked in plain http at its TLS port says so and closes the connection, which may break off before it is read.
+        if says("broke the connection") && address.url.scheme() == "http" {
+            let hint = "if it speaks TLS at this port, write https:// in place of http:// in its address; else see its log".into();
+            return Error::NoConnection { key, reason, hint };
+        }
+        Error::Unavailable { key, reason }
     }
 }
 
@@ -173,7 +187,10 @@ impl Server {
 fn about_client_certificate(flavour: VaultFlavour, certificate: Option<&ClientCertificate>) -> String {
     match certificate {
         Some(ClientCertificate { certificate, .. }) => {
-            format!("name one that an authority of the server's listener signed, in place of {}", shown::path(certificate))
+            format!(
+                "name one that an authority of the server's listener signed and that has not expired, in place of {}",
+                shown::path(certificate)
+            )
         }
         None => {
             let [certificate, key] = ["CLIENT_CERT", "CLIENT_KEY"].map(|name| variable_name(flavour, name));

@@ -90,11 +90,14 @@ impl Settings<'_> {
             return Err(Error::Configuration { place, reason: "proxies of SOCKS are not supported; name one of HTTP".into() });
         }
         let url = Url::parse(&text).ok().filter(|url| url.has_host() && ["http", "https"].contains(&url.scheme()));
-        url.map(|url| Some((place.clone(), url))).ok_or_else(|| {
-            let reason =
-                format!("{} is not the address of a proxy; write http:// or https://, the host and the port", shown::address(&text));
-            Error::Configuration { place, reason }
-        })
+        match url {
+            Some(url) => Ok(Some((place, url))),
+            None => {
+                let shown = shown::address(&text);
+                let reason = format!("{shown} is not the address of a proxy; write http:// or https://, the host and the port");
+                Err(Error::Configuration { place, reason })
+            }
+        }
     }
 
     /// The namespace as a header.
